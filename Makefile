@@ -1,0 +1,49 @@
+# Four words: setup, check, test, demo. Everything lives in .venv; nothing outside the clone is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+DEMO ?= runs/demo
+RUNS ?= runs
+
+.PHONY: setup demo test check app proof bench lock clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock bootstrap.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "medssl needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r bootstrap.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(STAMP)  ## the main job on sample_data/
+	$(BIN)/medssl demo --out $(DEMO)
+
+check: $(STAMP)  ## about a minute: format, lint, types, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/oracle tests/contract tests/unit tests/test_house.py -m "not slow and not real"
+
+test: $(STAMP)  ## everything but the long proofs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+proof: $(STAMP)  ## the long proofs in full: mutations, kills, simulations
+	MEDSSL_PROOF=1 $(BIN)/pytest
+
+app: $(STAMP)
+	$(BIN)/medssl app $(RUNS)
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/throughput.py
+
+lock:  ## resolve the dependencies anew; run by hand, reviewed like code
+	$(BIN)/uv pip compile pyproject.toml --extra app --extra gdcm --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

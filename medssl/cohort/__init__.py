@@ -1,0 +1,1 @@
+"""Who is whom: the manifest, labels, splits and draws. Needs no torch."""

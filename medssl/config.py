@@ -1,0 +1,458 @@
+"""Every setting of the house, on one torch-free page. The sentence under a field is its help."""
+
+import difflib
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medssl.errors import UsageError
+
+MAX_CONFIG_BYTES = 1 << 20
+
+
+class Settings(BaseModel):
+    """Frozen settings; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the complete settings, as hex."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+T = TypeVar("T", bound=Settings)
+
+
+class DecodeConfig(Settings):
+    """How pixels become stored numbers. Travels with every encoder."""
+
+    size: int = Field(96, ge=16, le=1024)
+    """Side of the stored square (or cube) in pixels; images are letterboxed into it."""
+    volumes: Literal["slices", "whole"] = "slices"
+    """Volumes as axial slices that remember their volume, or as whole resampled volumes."""
+    scaling: Literal["auto", "percentile", "window", "full"] = "auto"
+    """auto: CT by ct_range_hu, all else by percentile; window: the object's own VOI window;
+    percentile: robust limits per image or volume; full: the smallest and largest value."""
+    low_percentile: float = Field(0.5, ge=0, lt=50)
+    """Lower robust limit, percent of the finite, non-padding pixels."""
+    high_percentile: float = Field(99.5, gt=50, le=100)
+    """Upper robust limit, percent of the finite, non-padding pixels."""
+    ct_range_hu: tuple[float, float] = (-1024.0, 3071.0)
+    """Hounsfield units mapped to the two ends of the stored range."""
+    min_slice_fill: float = Field(0.0, ge=0, le=1)
+    """Leave out slices of a volume whose share of pixels above the lower limit is smaller."""
+
+    @model_validator(mode="after")
+    def _range(self) -> "DecodeConfig":
+        if self.ct_range_hu[0] >= self.ct_range_hu[1]:
+            raise ValueError(f"ct_range_hu must rise (got {self.ct_range_hu})")
+        return self
+
+
+class EncoderConfig(Settings):
+    """The network."""
+
+    name: str = "resnet18"
+    """A timm name for images (resnet18, vit_tiny_patch16_224, ...) or one of resnet10_3d,
+    resnet18_3d, resnet34_3d, resnet50_3d (MONAI) for whole volumes."""
+    norm: Literal["batch", "group"] = "batch"
+    """Batch normalisation, or group normalisation (small batches)."""
+
+
+class ViewsConfig(Settings):
+    """Augmentation: every number is the far end of a range drawn anew for each view."""
+
+    crop_area: tuple[float, float] = (0.4, 1.0)
+    """Smallest and largest share of the area (or volume) that a crop keeps."""
+    rotation_deg: float = Field(10.0, ge=0, le=180)
+    """Largest in-plane rotation, degrees."""
+    shift: float = Field(0.05, ge=0, le=0.5)
+    """Largest translation, share of the side."""
+    flip: bool = False
+    """Mirror left and right at random. Off where laterality matters (chest, abdomen)."""
+    brightness: float = Field(0.3, ge=0, lt=1)
+    """Largest additive change, in units of the stored range."""
+    contrast: float = Field(0.4, ge=0, lt=1)
+    """Largest relative change of contrast."""
+    gamma: float = Field(0.3, ge=0, lt=1)
+    """Largest change of the log2 of the gamma exponent."""
+    blur_sigma: float = Field(0.0, ge=0, le=8)
+    """Largest Gaussian blur, pixels."""
+    blur_probability: float = Field(0.5, ge=0, le=1)
+    """Share of the views that are blurred, when blur_sigma is above 0."""
+    cutout: float = Field(0.0, ge=0, le=0.5)
+    """Largest side of the erased box, share of the side; 0 erases nothing."""
+
+    @model_validator(mode="after")
+    def _area(self) -> "ViewsConfig":
+        low, high = self.crop_area
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crop_area must be 0 < low <= high <= 1 (got {self.crop_area})")
+        return self
+
+
+class SimCLRConfig(Settings):
+    """Two views of one image are the positive pair (Chen et al. 2020)."""
+
+    name: Literal["simclr"]
+    temperature: float = Field(0.2, gt=0, le=10)
+    """Divides the cosine similarities."""
+    hidden: int = Field(512, ge=8)
+    """Width of the projection head's hidden layer."""
+    out: int = Field(128, ge=2)
+    """Width of the projection."""
+    mask_same_patient: bool = True
+    """Never use another image of the same patient as a negative."""
+
+
+class MICLeConfig(Settings):
+    """Two different images of one patient are the positive pair (Azizi et al. 2021)."""
+
+    name: Literal["micle"]
+    temperature: float = Field(0.2, gt=0, le=10)
+    """Divides the cosine similarities."""
+    hidden: int = Field(512, ge=8)
+    """Width of the projection head's hidden layer."""
+    out: int = Field(128, ge=2)
+    """Width of the projection."""
+    mask_same_patient: bool = True
+    """Never use another image of the same patient as a negative."""
+    single_images: bool = True
+    """Patients with one image join as two views of it; off leaves them out."""
+    bag: Literal["patient_id", "study_id", "series_id"] = "patient_id"
+    """The images of which group may form a pair. The patient stays the unit of the batch."""
+
+
+MethodConfig = Annotated[SimCLRConfig | MICLeConfig, Field(discriminator="name")]
+
+
+class OptimConfig(Settings):
+    """Optimiser and schedule: linear warm-up, then cosine to zero."""
+
+    name: Literal["adamw", "sgd", "lars"] = "adamw"
+    """adamw, sgd (momentum 0.9, Nesterov) or lars (lightly's)."""
+    lr: float = Field(1e-3, gt=0)
+    """Peak learning rate at batch 256."""
+    lr_scaling: Literal["none", "sqrt", "linear"] = "sqrt"
+    """How the peak follows the batch size: by its root, linearly, or not."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """Decay of weights; biases and norms are left out."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of all steps spent rising to the peak."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Clip the gradient's norm to this; None leaves it."""
+
+    @model_validator(mode="after")
+    def _lars_decay(self) -> "OptimConfig":
+        if self.name == "lars" and self.weight_decay == 0:
+            raise ValueError("lars with weight_decay 0 is plain SGD; set a decay, or name sgd")
+        return self
+
+
+class Duration(Settings):
+    """How long: exactly one of steps, epochs, examples."""
+
+    steps: int | None = Field(None, ge=1)
+    """Optimiser steps."""
+    epochs: int | None = Field(None, ge=1)
+    """Times through the drawn patients (or images)."""
+    examples: int | None = Field(None, ge=1)
+    """Images or pairs shown to the method."""
+
+    @model_validator(mode="after")
+    def _one(self) -> "Duration":
+        given = [k for k, v in self.model_dump().items() if v is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of steps, epochs, examples (got {given or 'none'})")
+        return self
+
+    def total_steps(self, steps_per_epoch: int, batch: int) -> int:
+        """Return the number of optimiser steps; the one place where durations are converted."""
+        if self.steps is not None:
+            return self.steps
+        if self.epochs is not None:
+            return self.epochs * steps_per_epoch
+        return -(-int(self.examples or 0) // batch)
+
+
+class PretrainConfig(Settings):
+    """Settings of ``medssl pretrain``."""
+
+    decode: DecodeConfig = DecodeConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    method: MethodConfig
+    views: ViewsConfig = ViewsConfig()
+    optim: OptimConfig = OptimConfig()
+    duration: Duration = Duration(epochs=100)
+    batch: int = Field(256, ge=2)
+    """Patients (MICLe) or images (SimCLR) per optimiser step, over all processes together."""
+    init: str | None = None
+    """A pretraining run whose encoder is the start (generic, then SimCLR, then MICLe)."""
+    seed: int = Field(0, ge=0)
+    """Draws, views and initial weights are functions of it."""
+    precision: Literal["32", "bf16"] = "32"
+    """Arithmetic of the forward pass."""
+    log_every: int = Field(10, ge=1)
+    """Steps between two lines of log.jsonl."""
+    save_every: int = Field(1, ge=1)
+    """Epochs between two checkpoints for resuming; the last three are kept."""
+
+
+class FullConfig(Settings):
+    """Full fine-tuning, beside the frozen probes."""
+
+    budgets: tuple[float, ...] = ()
+    """Label budgets to tune at, in percent of the training patients; empty: no full tuning."""
+    seeds: int = Field(1, ge=1)
+    """Draws per budget."""
+    epochs: int = Field(10, ge=1)
+    """Times through the labelled images at 100 %; smaller budgets get as many steps as
+    steps_floor asks."""
+    steps_floor: int = Field(30, ge=1)
+    """Fewest optimiser steps of any cell."""
+    batch: int = Field(64, ge=2)
+    """Images per step."""
+    lr: float = Field(1e-3, gt=0)
+    """Peak learning rate (AdamW) of the head; the encoder's is times encoder_lr."""
+    encoder_lr: float = Field(0.3, gt=0, le=1)
+    """Factor on the encoder's learning rate when it starts from pretraining."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """Decay of weights."""
+
+
+class FinetuneConfig(Settings):
+    """Settings of ``medssl finetune``."""
+
+    target: str
+    """Column of the label table."""
+    positive: str | None = None
+    """For a two-class target, the value that counts as positive; default: the last in order."""
+    budgets: tuple[float, ...] = (1, 5, 10, 50, 100)
+    """Label budgets, in percent of the training patients; nested."""
+    seeds: int = Field(5, ge=1)
+    """Draws per budget; the same draws for every initialisation."""
+    modes: tuple[Literal["linear", "knn"], ...] = ("linear", "knn")
+    """Classifiers on frozen features."""
+    baseline: bool = True
+    """Also run everything from random weights, on the identical draws."""
+    penalty: float = Field(1.0, gt=0)
+    """L2 penalty of the linear probe on standardised features (scikit-learn's 1/C)."""
+    neighbours: int = Field(20, ge=1)
+    """k of kNN; at most a fifth of the labelled images."""
+    full: FullConfig = FullConfig()
+    views: ViewsConfig = ViewsConfig(crop_area=(0.7, 1.0))
+    """Augmentation of full fine-tuning."""
+    threshold: Literal["sensitivity", "youden"] = "youden"
+    """How the working threshold is chosen on the validation patients."""
+    target_sensitivity: float = Field(0.9, gt=0, le=1)
+    """Sensitivity to reach when threshold is sensitivity."""
+    resamples: int = Field(1000, ge=100)
+    """Patient bootstrap resamples per point of the curve."""
+    seed: int = Field(0, ge=0)
+    """Draws of labels and initial weights are functions of it."""
+
+    @model_validator(mode="after")
+    def _budgets(self) -> "FinetuneConfig":
+        for budget in (*self.budgets, *self.full.budgets):
+            if not 0 < budget <= 100:
+                raise ValueError(f"a budget is a percentage in (0, 100] (got {budget})")
+        if not self.budgets or not self.modes:
+            raise ValueError("budgets and modes must not be empty")
+        if not set(self.full.budgets) <= set(self.budgets):
+            raise ValueError(f"full.budgets {self.full.budgets} must be among budgets")
+        return self
+
+
+class EvaluateConfig(Settings):
+    """Settings of ``medssl evaluate``: how sure, and the floors of the verdict."""
+
+    target: str | None = None
+    """Column of the new cohort's label table; default: the classifier's own target."""
+    resamples: int = Field(2000, ge=100)
+    """Patient bootstrap resamples behind every interval."""
+    permutations: int = Field(999, ge=99)
+    """Patient permutations of the shift test."""
+    floor_auroc: float = Field(0.75, ge=0.5, le=1)
+    """The least AUROC that makes the model useful here, set before looking."""
+    margin_slope: tuple[float, float] = (0.8, 1.25)
+    """Calibration slope that counts as kept."""
+    margin_oe: tuple[float, float] = (0.8, 1.25)
+    """Observed over expected that counts as kept."""
+    min_events: int = Field(50, ge=1)
+    """Fewer patients than this with (or without) the finding: cannot tell."""
+    max_width: float = Field(0.15, gt=0, le=1)
+    """A wider AUROC interval: cannot tell."""
+    min_label_join: float = Field(0.9, ge=0, le=1)
+    """A smaller share of labelled images: cannot tell."""
+    min_cell_patients: int = Field(20, ge=1)
+    """Sites with fewer patients say 'too few to say'."""
+    seed: int = Field(0, ge=0)
+    """Bootstrap and permutations are functions of it."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML that also refuses repeated keys and aliases."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed in a config; write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"key {key!r} stands twice (line {line}); keep one")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such config file; check the path.", "E-CONFIG")
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise UsageError(f"{path}: larger than 1 MiB; this is not a config.", "E-CONFIG")
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not readable as YAML: {error}", "E-CONFIG") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise UsageError(
+            f"{path}: must be a table of settings, not {type(data).__name__}.", "E-CONFIG"
+        )
+    return data
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in top.items():
+        old = out.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            renamed = "name" in value and value["name"] != old.get("name")
+            out[key] = value if renamed else _merge(old, value)
+        else:
+            out[key] = value
+    return out
+
+
+def _load_tree(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    here = path.resolve()
+    if here in seen:
+        raise UsageError(f"{path}: extends itself through {seen[-1].name}.", "E-CONFIG")
+    data = _read_yaml(path)
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data
+    base = (path.parent / str(parent)).resolve()
+    return _merge(_load_tree(base, (*seen, here)), data)
+
+
+def _apply_override(tree: dict[str, Any], text: str) -> dict[str, Any]:
+    key, sign, raw = text.partition("=")
+    if not sign or not key:
+        raise UsageError(f"{text!r}: an override is key=value, as in optim.lr=0.01.", "E-CONFIG")
+    try:
+        value = yaml.load(raw, Loader=_StrictLoader)  # noqa: S506
+    except yaml.YAMLError as error:
+        raise UsageError(f"{text!r}: the value is not readable: {error}", "E-CONFIG") from error
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return _merge(tree, value)
+
+
+def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """Return the settings known at a place, walking nested models and tagged unions."""
+    models: list[type[BaseModel]] = [model]
+    for part in location[:-1]:
+        following: list[type[BaseModel]] = []
+        for one in models:
+            if part in one.model_fields:
+                following += _models_in(one.model_fields[part].annotation)
+        models = following or models
+    return sorted({name for one in models for name in one.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    found: list[type[BaseModel]] = []
+    for inner in getattr(annotation, "__args__", ()):
+        found += _models_in(inner)
+    return found
+
+
+def _sentence(model: type[BaseModel], problem: Any) -> str:
+    place = ".".join(str(p) for p in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(
+            str(problem["loc"][-1]), _known_keys(model, problem["loc"]), n=1
+        )
+        hint = f"; did you mean {near[0]!r}?" if near else "; see --settings for all of them"
+        return f"  {place}: unknown setting{hint}"
+    if problem["type"] == "missing":
+        return f"  {place}: required and not given"
+    if problem["type"] == "union_tag_invalid":
+        tags = [t.strip(" '") for t in problem["ctx"]["expected_tags"].split(",")]
+        near = difflib.get_close_matches(problem["ctx"]["tag"], tags, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"  {place}.name: {problem['ctx']['tag']!r} is none of {', '.join(tags)}{hint}"
+    if problem["type"] == "union_tag_not_found":
+        return f"  {place}.name: required and not given"
+    got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+    return f"  {place or 'settings'}: {problem['msg'].removeprefix('Value error, ')}{got}"
+
+
+def validate(model: type[T], tree: dict[str, Any], name: str) -> T:
+    """Return settings of type ``model``, or one UsageError that names every problem."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        lines = [_sentence(model, p) for p in error.errors()]
+        head = f"{name}: {len(lines)} setting(s) to correct"
+        raise UsageError([head, *lines], "E-CONFIG") from None
+
+
+def load(model: type[T], path: Path | None, overrides: tuple[str, ...] = ()) -> T:
+    """Read a YAML config with ``extends:`` and ``key=value`` overrides.
+
+    Raises:
+        UsageError: all problems at once, with the nearest known name.
+    """
+    tree = {} if path is None else _load_tree(path)
+    for text in overrides:
+        tree = _apply_override(tree, text)
+    return validate(model, tree, path.name if path is not None else "settings")
+
+
+def to_yaml(settings: Settings) -> str:
+    """Return the complete settings as YAML that ``load`` reads back."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def describe(model: type[Settings], prefix: str = "") -> list[tuple[str, str, str]]:
+    """Return (setting, default, sentence) for every setting, nested ones by dotted name."""
+    rows: list[tuple[str, str, str]] = []
+    for name, field in model.model_fields.items():
+        nested = _models_in(field.annotation)
+        if len(nested) == 1:
+            rows += describe(nested[0], f"{prefix}{name}.")  # type: ignore[arg-type]
+        elif nested:
+            for one in nested:
+                tag = one.model_fields["name"].annotation.__args__[0]  # type: ignore[union-attr]
+                inner = describe(one, f"{prefix}{name}.")  # type: ignore[arg-type]
+                rows += [
+                    (f"{key} [{tag}]", default, sentence)
+                    for key, default, sentence in inner
+                    if not key.endswith(".name")
+                ]
+        else:
+            default = "required" if field.is_required() else repr(field.default)
+            rows.append((f"{prefix}{name}", default, " ".join((field.description or "").split())))
+    return rows

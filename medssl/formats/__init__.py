@@ -1,0 +1,1 @@
+"""Bytes to header rows and pixels; the only room that knows pydicom and nibabel."""

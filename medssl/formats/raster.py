@@ -1,0 +1,47 @@
+"""PNG, JPEG and TIFF, read only where a table names the patient. Runs in the worker only."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from medssl.formats.geometry import FormatError, Pixels
+
+FORMATS = ("PNG", "JPEG", "TIFF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def is_raster(path: Path) -> bool:
+    """Return whether the name ends like a PNG, JPEG or TIFF file."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path, formats=FORMATS)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise FormatError("not a readable PNG, JPEG or TIFF", "E-RASTER") from error
+
+
+def header(path: Path) -> dict[str, Any]:
+    """Read the size of one picture; the same three parts as ``dicom.header``."""
+    with _open(path) as image:
+        columns, rows = image.size
+        bits = 16 if image.mode.startswith("I") else 8
+    public = {"rows": rows, "columns": columns, "frames": 1, "bits": bits, "notes": []}
+    return {"public": public, "private": {}, "stack": None}
+
+
+def pixels(path: Path) -> Pixels:
+    """Read one picture as float32 ``[H, W]`` grey values."""
+    with _open(path) as image:
+        try:
+            if image.mode in {"P", "RGBA", "LA", "CMYK", "YCbCr"}:
+                image = image.convert("RGB")
+            array = np.asarray(image, dtype=np.float32)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise FormatError("the picture could not be decoded", "E-DECODE") from error
+    grey = array @ LUMA if array.ndim == 3 else array
+    return Pixels(grey.astype(np.float32), (None, None), None, "stored")

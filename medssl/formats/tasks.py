@@ -1,0 +1,78 @@
+"""What a worker may be asked to do, by name."""
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medssl.config import DecodeConfig
+from medssl.formats import dicom, nifti, raster
+from medssl.formats.geometry import FormatError, Pixels
+from medssl.formats.prepare import prepare
+
+Result = tuple[dict[str, Any], list[np.ndarray[Any, Any]]]
+IMAGE_SUFFIXES = (".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".mgz", ".mgh", ".hdr", ".img")
+
+
+def kind_of(path: Path) -> str:
+    """Return dicom, nifti or raster by content first, by name second.
+
+    Raises:
+        FormatError: ``S-NOTIMAGE`` for what is no image at all, ``E-NOTDICOM`` and others for what
+            claims to be one and is not.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(132)
+    if start[128:132] == b"DICM":
+        return "dicom"
+    if nifti.is_nifti(path):
+        return "nifti"
+    if raster.is_raster(path):
+        return "raster"
+    if path.name.lower().endswith(IMAGE_SUFFIXES):
+        what = "the file is empty" if not start else "its content is not what its name says"
+        raise FormatError(f"{what}, or of a kind that is not read", "E-FORMAT")
+    raise FormatError("not an image file", "S-NOTIMAGE")
+
+
+def read_header(paths: list[Path], _: dict[str, Any]) -> Result:
+    """Header of one file, with its kind, size and time."""
+    path = paths[0]
+    kind = kind_of(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's warnings carry raw values
+        found = {"dicom": dicom.header, "nifti": nifti.header, "raster": raster.header}[kind](path)
+    return {"kind": kind, **found}, []
+
+
+def read_pixels(paths: list[Path]) -> Pixels:
+    """Pixels of one file, or of the files of one DICOM stack."""
+    kind = kind_of(paths[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if kind == "dicom":
+            return dicom.pixels(paths)
+        return nifti.pixels(paths[0]) if kind == "nifti" else raster.pixels(paths[0])
+
+
+def decode(paths: list[Path], settings: dict[str, Any]) -> Result:
+    """Stored planes of one image or volume, and the digest of the bytes they came from."""
+    source = hashlib.sha256()
+    for path in paths:
+        source.update(path.read_bytes())
+    made = prepare(read_pixels(paths), DecodeConfig.model_validate(settings))
+    data = {
+        "source": source.hexdigest(),
+        "slice_index": made.slice_index,
+        "low": made.low,
+        "high": made.high,
+        "units": made.units,
+        "box": made.box,
+        "digests": made.digests,
+    }
+    return data, [made.planes]
+
+
+TASKS = {"header": read_header, "decode": decode}
