@@ -23,6 +23,7 @@ from medssl.files import atomic, safe_cell, write_csv, write_json, write_text
 from medssl.formats import worker
 
 STORE_VERSION = 1
+STORED_MAX = 65535
 SHARD_BYTES = 256 << 20
 DECODERS = ("pydicom", "pylibjpeg-openjpeg", "pylibjpeg-rle", "pyjpegls", "pillow", "nibabel")
 Progress = Callable[[int, int], None]

@@ -119,7 +119,9 @@ def _check(settings: ScanSettings) -> None:
         raise RefusedError(words, "E-EXISTS")
     ours = any((settings.out / n).exists() for n in ("manifest.parquet", "quarantine.csv"))
     if settings.out.exists() and any(settings.out.iterdir()) and not ours:
-        words = f"{settings.out}: not empty and not a cohort; nothing was written. Use another --out."
+        words = (
+            f"{settings.out}: not empty and not a cohort; nothing was written. Use another --out."
+        )
         raise RefusedError(words, "E-NOTEMPTY")
 
 

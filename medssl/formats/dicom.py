@@ -311,7 +311,8 @@ def _decode(ds: Dataset, *, raw: bool) -> npt.NDArray[Any]:
     if plugin is not None:
         options["decoding_plugin"] = plugin
     try:
-        return pixel_array(ds, **options)
+        decoded: npt.NDArray[Any] = pixel_array(ds, **options)
+        return decoded
     except StopIteration as error:
         raise FormatError("fewer frames are stored than the header says", "E-TRUNCATED") from error
     except AttributeError as error:
@@ -376,4 +377,5 @@ def _luminance(colour: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """ITU-R BT.601 luma of ``[..., 3]``."""
     if colour.ndim < 3 or colour.shape[-1] != 3:
         raise FormatError(f"colour pixels of shape {colour.shape} are not RGB", "E-PHOTOMETRIC")
-    return (colour @ np.array([0.299, 0.587, 0.114])).astype(np.float32)
+    grey: npt.NDArray[np.float32] = (colour @ np.array([0.299, 0.587, 0.114])).astype(np.float32)
+    return grey

@@ -8,6 +8,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from medssl.formats.geometry import (
     FormatError,
@@ -81,8 +83,8 @@ def pixels(path: Path) -> Pixels:
         image = IMAGES[size].from_bytes(data)
         array = np.asarray(image.dataobj, dtype=np.float32)
     except (
-        nib.filebasedimages.ImageFileError,
-        nib.spatialimages.HeaderDataError,
+        ImageFileError,
+        HeaderDataError,
         ValueError,
     ) as error:
         raise FormatError("the NIfTI image could not be read", "E-DECODE") from error
@@ -132,7 +134,7 @@ def _header(start: bytes) -> Any:
         raise FormatError("the file ends inside its header", "E-TRUNCATED")
     try:
         return HEADERS[size](start[:size])
-    except (nib.spatialimages.HeaderDataError, ValueError) as error:
+    except (HeaderDataError, ValueError) as error:
         raise FormatError("the NIfTI header contradicts itself", "E-HEADER") from error
 
 

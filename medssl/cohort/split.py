@@ -1,0 +1,307 @@
+"""The verb split: train, validation and test by patient; nested label budgets."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medssl.cohort import labels as label_room
+from medssl.cohort import manifest as manifest_room
+from medssl.cohort.manifest import Manifest
+from medssl.cohort.people import PATIENT
+from medssl.cohort.privacy import normalise_id
+from medssl.errors import NothingUsableError, RefusedError, UsageError
+from medssl.files import atomic, read_table, sha256_file
+
+SPLITS = ("train", "val", "test")
+UNLABELLED = "unlabelled"
+SCHEMA = pa.schema([("patient_id", pa.string()), ("split", pa.string())])
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """Patients per split, and how many joined an earlier split."""
+
+    patients: dict[str, int]
+    images: dict[str, int]
+    new: int
+    linked: int
+    sha256: str
+
+
+def rank(seed: int, *parts: str) -> float:
+    """Return a number in [0, 1) that depends on the seed and the parts alone."""
+    text = "\x1f".join((str(seed), *parts)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
+
+
+def assign(strata: dict[str, str], seed: int, fractions: tuple[float, float]) -> dict[str, str]:
+    """Assign patients to splits, each stratum in the same proportions.
+
+    Args:
+        strata: stratum of every patient.
+        seed: decides the order inside a stratum.
+        fractions: shares of validation and test.
+
+    Returns:
+        ``train``, ``val`` or ``test`` for every patient.
+    """
+    val, test = fractions
+    groups: dict[str, list[str]] = defaultdict(list)
+    for patient, stratum in strata.items():
+        groups[stratum].append(patient)
+    out: dict[str, str] = {}
+    spare = {"val": 0.0, "test": 0.0}
+    for stratum in sorted(groups):
+        order = sorted(groups[stratum], key=lambda p: rank(seed, "split", p))
+        spare["test"] += test * len(order)
+        spare["val"] += val * len(order)
+        tests = min(len(order), round(spare["test"]))
+        vals = min(len(order) - tests, round(spare["val"]))
+        spare["test"] -= tests
+        spare["val"] -= vals
+        for place, patient in enumerate(order):
+            out[patient] = "test" if place < tests else "val" if place < tests + vals else "train"
+    return out
+
+
+def split(
+    root: Path, seed: int, fractions: tuple[float, float] = (0.15, 0.2), file: Path | None = None
+) -> SplitSummary:
+    """Write ``split.parquet``; patients of an earlier split stay where they are.
+
+    Patients with identical pictures are one unit: they move together. Patients without any label
+    in a cohort that has labels are ``unlabelled``: pretraining may read them, tests never do.
+
+    Raises:
+        UsageError: impossible fractions, or a table that contradicts itself.
+        RefusedError: the table moves a patient of an earlier split.
+    """
+    val, test = fractions
+    if not (0 <= val < 1 and 0 < test < 1 and val + test < 1):
+        words = f"--val {val} and --test {test}: each in [0, 1), test above 0, together below 1."
+        raise UsageError(words, "E-FRACTIONS")
+    manifest = manifest_room.read(root)
+    before = read(root) if (root / "split.parquet").is_file() else {}
+    unit = _units(root, manifest)
+    if file is not None:
+        after = _from_file(root, file, manifest, before)
+    else:
+        after = _drawn(root, manifest, before, unit, seed, fractions)
+    _check_units(unit, after)
+    names = sorted(after)
+    table = pa.table({"patient_id": names, "split": [after[n] for n in names]}, schema=SCHEMA)
+    with atomic(root / "split.parquet") as out:
+        pq.write_table(table, out)
+    images = Counter(after[p] for p in manifest.column("patient_id"))
+    linked = sum(unit[p] != p for p in after if p in unit)
+    digest = sha256_file(root / "split.parquet")
+    here = Counter(after.values())
+    return SplitSummary(
+        dict(sorted(here.items())),
+        dict(sorted(images.items())),
+        len(after) - len(before),
+        linked,
+        digest,
+    )
+
+
+def _drawn(
+    root: Path,
+    manifest: Manifest,
+    before: dict[str, str],
+    unit: dict[str, str],
+    seed: int,
+    fractions: tuple[float, float],
+) -> dict[str, str]:
+    strata = _strata(root, manifest)
+    after = dict(before)
+    placed = {unit[p]: place for p, place in before.items() if p in unit}
+    for patient in manifest.patients:
+        if patient not in after and unit[patient] in placed:
+            after[patient] = placed[unit[patient]]
+    labelled = {p: s for p, s in strata.items() if p not in after}
+    heads = {unit[p]: labelled[p] for p in sorted(labelled, reverse=True)}
+    drawn = assign(heads, seed, fractions) if not before else _alone(heads, seed, fractions)
+    for patient in manifest.patients:
+        if patient not in after:
+            after[patient] = drawn.get(unit[patient], UNLABELLED)
+    return after
+
+
+def _alone(strata: Iterable[str], seed: int, fractions: tuple[float, float]) -> dict[str, str]:
+    """Place late-comers one by one, so that nobody who is there already moves."""
+    val, test = fractions
+    out = {}
+    for patient in strata:
+        place = rank(seed, "split", patient)
+        out[patient] = "test" if place < test else "val" if place < test + val else "train"
+    return out
+
+
+def _strata(root: Path, manifest: Manifest) -> dict[str, str]:
+    """Return site, number of images (one or more) and labels of every labelled patient."""
+    counts = Counter(manifest.column("patient_id"))
+    values: dict[str, set[str]] = defaultdict(set)
+    owner = dict(zip(manifest.column("image_id"), manifest.column("patient_id"), strict=True))
+    for target in label_room.available(root):
+        for (image, place), value in label_room.read(root, target).items():
+            if image in owner and place == label_room.WHOLE:
+                values[owner[image]].add(f"{target}={value}")
+            elif image in owner:
+                values[owner[image]].add(target)
+    sites = dict(zip(manifest.column("patient_id"), manifest.column("site"), strict=True))
+    patients = values if values else dict.fromkeys(counts, set())
+    return {p: f"{sites[p]}|{counts[p] > 1}|{sorted(values.get(p, ()))}" for p in patients}
+
+
+def _units(root: Path, manifest: Manifest) -> dict[str, str]:
+    """Return, for every patient, the first patient who shares a stored picture with them."""
+    head = {p: p for p in manifest.patients}
+
+    def find(patient: str) -> str:
+        while head[patient] != patient:
+            patient = head[patient]
+        return patient
+
+    first: dict[str, str] = {}
+    for index in sorted((root / "store").glob("*/index.parquet")):
+        size = json.loads((index.parent / "decode.json").read_text())["size"]
+        blank = {hashlib.sha256(bytes(2 * size**d)).hexdigest() for d in (2, 3)}
+        table = pq.read_table(index, columns=["pixels", "patient_id", "low", "high"])
+        for row in table.to_pylist():
+            if row["patient_id"] not in head or row["pixels"] in blank:
+                continue
+            picture = f"{index.parent.name}{row['pixels']}{row['low']}{row['high']}"
+            other = find(first.setdefault(picture, row["patient_id"]))
+            here = find(row["patient_id"])
+            head[max(here, other)] = min(here, other)
+    return {p: find(p) for p in head}
+
+
+def _check_units(unit: dict[str, str], after: dict[str, str]) -> None:
+    places: dict[str, set[str]] = defaultdict(set)
+    for patient, place in after.items():
+        if patient in unit and place in SPLITS:
+            places[unit[patient]].add(place)
+    torn = [p for p, found in places.items() if len(found) > 1]
+    if torn:
+        words = (
+            f"{len(torn)} group(s) of patients share identical pictures and lie in two splits "
+            f"({torn[0]} first). They may be one person: put them together with --file."
+        )
+        raise RefusedError(words, "E-LEAK")
+
+
+def _from_file(
+    root: Path, file: Path, manifest: Manifest, before: dict[str, str]
+) -> dict[str, str]:
+    rows = [{k.lower(): v for k, v in row.items()} for row in read_table(file)]
+    names = _pseudonyms(root, manifest)
+    after: dict[str, str] = {}
+    problems: list[str] = []
+    for number, row in enumerate(rows, start=2):
+        given = next((row[c] for c in PATIENT if row.get(c)), "")
+        found = names.get(normalise_id(given), [])
+        place = row.get("split", "").lower()
+        if place not in (*SPLITS, UNLABELLED):
+            problems.append(f"line {number}: split {place!r} is none of {', '.join(SPLITS)}.")
+        problems += [] if found else [f"line {number}: no such patient in the cohort."]
+        for patient in found:
+            if after.setdefault(patient, place) != place:
+                problems.append(f"line {number}: {patient} stands in two splits.")
+    if problems:
+        raise UsageError([f"{file.name}, {p}" for p in problems[:20]], "E-SPLIT-FILE")
+    moved = [p for p in before if after.get(p, before[p]) != before[p]]
+    if moved:
+        words = f"{file.name}: moves {len(moved)} patients of the split that is there ({moved[0]} first)."
+        raise RefusedError(words, "E-SPLIT-MOVED")
+    rest = dict.fromkeys((p for p in manifest.patients if p not in after), UNLABELLED)
+    return {**rest, **after, **before}
+
+
+def _pseudonyms(root: Path, manifest: Manifest) -> dict[str, list[str]]:
+    """Return the pseudonyms behind every original or pseudonymous patient name."""
+    names = {p: [p] for p in manifest.patients}
+    private = root / "private" / "identifiers.csv"
+    if private.is_file():
+        for row in read_table(private):
+            known = names.setdefault(normalise_id(row["patient_id"].removeprefix("'")), [])
+            if row["pseudonym"] not in known:
+                known.append(row["pseudonym"])
+    return names
+
+
+def read(root: Path) -> dict[str, str]:
+    """Return the split of every patient.
+
+    Raises:
+        NothingUsableError: no split yet; says the command.
+        RefusedError: a patient stands in it twice.
+    """
+    path = root / "split.parquet"
+    if not path.is_file():
+        words = f"{root}: no split yet. Run: medssl split {root} --seed 0 (or pass --split none)."
+        raise NothingUsableError(words, "E-NOSPLIT")
+    table = pq.read_table(path)
+    patients, places = (table.column(c).to_pylist() for c in SCHEMA.names)
+    twice = [p for p, n in Counter(patients).items() if n > 1]
+    if twice:
+        words = f"{path}: {len(twice)} patients stand in it twice ({twice[0]} first). Write a new split."
+        raise RefusedError(words, "E-LEAK")
+    return dict(zip(patients, places, strict=True))
+
+
+def check_covers(split_of: dict[str, str], patients: Iterable[str], root: Path) -> None:
+    """Raise RefusedError if a patient of the cohort has no place in the split."""
+    new = sorted(set(patients) - set(split_of))
+    if new:
+        words = (
+            f"{root}: {len(new)} patients joined after the split. Run: medssl split {root} --seed 0"
+        )
+        raise RefusedError(words, "E-SPLIT-OLD")
+
+
+def budgets(
+    classes: dict[str, str], percents: Sequence[float], seed: int
+) -> dict[float, list[str] | None]:
+    """Draw nested label budgets of patients, stratified by class.
+
+    Args:
+        classes: class of every training patient.
+        percents: budgets, in percent of the patients.
+        seed: one draw.
+
+    Returns:
+        Patients of every budget, smaller ones inside larger ones; None where the budget has fewer
+        patients than there are classes, or misses one.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for patient, value in classes.items():
+        groups[value].append(patient)
+    order = {c: sorted(g, key=lambda p: rank(seed, "budget", p)) for c, g in groups.items()}
+    out: dict[float, list[str] | None] = {}
+    for percent in percents:
+        wanted = round(len(classes) * percent / 100)
+        if wanted < len(groups):
+            out[percent] = None
+            continue
+        counts = {c: max(1, round(len(g) * percent / 100)) for c, g in groups.items()}
+        out[percent] = sorted(p for c, g in order.items() for p in g[: counts[c]])
+    return out
+
+
+def split_digest(root: Path) -> str:
+    """Return the SHA-256 of the split file."""
+    return sha256_file(root / "split.parquet")
+
+
+def counts(split_of: dict[str, str], patients: Iterable[str]) -> dict[str, Any]:
+    """Return patients per split, for the record of a run."""
+    return dict(sorted(Counter(split_of[p] for p in set(patients)).items()))

@@ -1,0 +1,44 @@
+"""What every pretext task is."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from medssl.models.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The number to descend, and the parts worth a line in the log."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class Method(nn.Module):
+    """A pretext task: what to draw from a patient, and what to ask of the encoder.
+
+    Attributes:
+        images: images drawn from one bag.
+        views: augmented views of each image; K = images * views.
+    """
+
+    images: ClassVar[int] = 1
+    views: ClassVar[int] = 2
+
+    def __init__(self, config: Any, encoder: Encoder) -> None:
+        super().__init__()
+        self.config, self.encoder = config, encoder
+
+    def loss(self, views: Tensor, bag: Tensor) -> Loss:
+        """Return the loss of one batch.
+
+        Args:
+            views: float ``[B, K, 1, (D,) H, W]`` on the device, normalised.
+            bag: int64 ``[B]``, patient codes.
+        """
+        raise NotImplementedError
+
+    def after_step(self, progress: float) -> None:
+        """Follow an optimiser step, progress in [0, 1]: momentum encoders, queues."""

@@ -1,0 +1,31 @@
+"""NT-Xent with a patient mask (Chen et al. 2020, eq. 1; the mask is ours)."""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+
+def ntxent(first: Tensor, second: Tensor, bag: Tensor, temperature: float, *, mask: bool) -> Tensor:
+    """Return the normalised temperature-scaled cross entropy.
+
+    Args:
+        first, second: projections ``[N, d]``; row i of each is a positive pair.
+        bag: patient codes, int64 ``[N]``.
+        temperature: divides the cosine similarities.
+        mask: leave every non-positive pair of one patient out of the denominator.
+
+    Returns:
+        Scalar float32 mean over the 2N anchors. Identical projections give log(2N - 1) without
+        equal codes.
+    """
+    n = len(first)
+    z = F.normalize(torch.cat([first, second]).float(), dim=1)
+    similarity = z @ z.T / temperature
+    places = torch.arange(2 * n, device=z.device)
+    partner = (places + n) % (2 * n)
+    hidden = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+    if mask:
+        code = torch.cat([bag, bag])
+        hidden = hidden | (code[:, None] == code[None, :])
+    hidden[places, partner] = False
+    return F.cross_entropy(similarity.masked_fill(hidden, float("-inf")), partner)

@@ -1,0 +1,93 @@
+"""Encoders: timm for images, MONAI for whole volumes, behind one door."""
+
+import contextlib
+import io
+from collections.abc import Callable
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from medssl.config import EncoderConfig
+from medssl.errors import UsageError
+
+VOLUME_NAMES = ("resnet10_3d", "resnet18_3d", "resnet34_3d", "resnet50_3d")
+GROUPS = 8
+
+
+class Encoder(nn.Module):
+    """A network from grey images to features.
+
+    Attributes:
+        width: features per image.
+        dims: 2 for images, 3 for whole volumes.
+    """
+
+    def __init__(self, net: nn.Module, width: int, dims: int) -> None:
+        super().__init__()
+        self.layout = torch.channels_last if dims == 2 else torch.contiguous_format
+        self.net = net.to(memory_format=self.layout)
+        self.width, self.dims = width, dims
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map float ``[N, 1, (D,) H, W]``, normalised, to float ``[N, width]``."""
+        features: Tensor = self.net(images.contiguous(memory_format=self.layout))
+        return features
+
+
+def build(config: EncoderConfig, size: int, *, whole: bool, seed: int) -> Encoder:
+    """Build an encoder with weights drawn from ``seed``; nothing is downloaded.
+
+    Raises:
+        UsageError: unknown name, or an image network for volumes and the reverse.
+    """
+    volume = config.name in VOLUME_NAMES
+    if volume != whole:
+        wanted = "whole volumes (decode.volumes=whole)" if volume else "images or slices"
+        raise UsageError(
+            f"encoder {config.name} reads {wanted}; the store holds the other.", "E-ENCODER"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net, width = _volume_net(config) if volume else _image_net(config, size)
+    return Encoder(net, width, 3 if volume else 2)
+
+
+def _image_net(config: EncoderConfig, size: int) -> tuple[nn.Module, int]:
+    if config.name not in timm.list_models():
+        near = timm.list_models(f"*{config.name[:6]}*")[:3]
+        raise UsageError(
+            f"encoder.name {config.name!r} is not a timm model; near: {near}.", "E-ENCODER"
+        )
+    options: dict[str, Any] = {"in_chans": 1, "num_classes": 0, "pretrained": False}
+    if config.norm == "group":
+        options["norm_layer"] = _group_norm
+    if "vit" in config.name:
+        options["img_size"] = size
+    try:
+        net = timm.create_model(config.name, **options)
+    except TypeError as error:
+        words = f"encoder {config.name} cannot be built with norm={config.norm} at size {size}."
+        raise UsageError(words, "E-ENCODER") from error
+    return net, int(net.num_features)
+
+
+def _group_norm(channels: int, **_: Any) -> nn.GroupNorm:
+    return nn.GroupNorm(GROUPS, channels)
+
+
+def _volume_net(config: EncoderConfig) -> tuple[nn.Module, int]:
+    with contextlib.redirect_stderr(io.StringIO()):
+        from monai.networks.nets import resnet
+    builders: dict[str, Callable[..., nn.Module]] = {
+        "resnet10_3d": resnet.resnet10,
+        "resnet18_3d": resnet.resnet18,
+        "resnet34_3d": resnet.resnet34,
+        "resnet50_3d": resnet.resnet50,
+    }
+    norm: Any = "batch" if config.norm == "batch" else ("group", {"num_groups": GROUPS})
+    net = builders[config.name](
+        spatial_dims=3, n_input_channels=1, feed_forward=False, norm=norm, shortcut_type="B"
+    )
+    return net, 2048 if config.name == "resnet50_3d" else 512

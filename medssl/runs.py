@@ -1,0 +1,259 @@
+"""The run directory: opened once, written piece by piece, finished last."""
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medssl import __version__
+from medssl.config import Settings, to_yaml
+from medssl.errors import MedsslError, NothingUsableError, RefusedError
+from medssl.files import atomic, sha256_file, write_json, write_text
+
+RECORDED = ("torch", "pytorch_lightning", "timm", "monai", "numpy", "scikit-learn", "pydicom")
+PREDICTION_COLUMNS = {
+    "image_id": pa.string(),
+    "slice": pa.int32(),
+    "patient_id": pa.string(),
+    "site": pa.string(),
+    "split": pa.string(),
+    "init": pa.string(),
+    "mode": pa.string(),
+    "budget": pa.float64(),
+    "seed": pa.int32(),
+    "label": pa.string(),
+}
+SCORE = "score_"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A directory with a life: running, then done or failed.
+
+    Attributes:
+        path: the folder.
+        record: what ``run.json`` says.
+    """
+
+    path: Path
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def verb(self) -> str:
+        """Return the verb that made it."""
+        return str(self.record.get("verb"))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Return the verb's own account of what came out."""
+        return dict(self.record.get("summary", {}))
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append one object to ``log.jsonl``."""
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as out:
+            out.write(json.dumps(line) + "\n")
+
+
+def now() -> str:
+    """Return the time in UTC with its offset."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def open_run(
+    path: Path,
+    verb: str,
+    settings: Settings,
+    facts: dict[str, Any],
+    *,
+    resume: bool = False,
+) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """Own a run directory while a verb works; its end is written last.
+
+    Args:
+        path: new or empty, or the same run with ``resume``.
+        verb: name of the verb.
+        settings: complete settings, written as ``config.yaml``.
+        facts: parents, manifest, seed and the like, for ``run.json``.
+        resume: continue a run that did not finish.
+
+    Yields:
+        The run, and a dictionary that becomes its summary.
+
+    Raises:
+        RefusedError: the directory is full, in use, finished, or of another run.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with _lock(path):
+        _check_free(path, verb, settings, resume=resume)
+        record = {
+            "verb": verb,
+            "status": "running",
+            "started": now(),
+            "config_digest": settings.digest(),
+            "environment": environment(),
+            **facts,
+        }
+        write_text(path / "config.yaml", to_yaml(settings))
+        write_json(path / "run.json", record)
+        summary: dict[str, Any] = {}
+        try:
+            yield Run(path, record), summary
+        except BaseException as error:
+            code = error.code if isinstance(error, MedsslError) else type(error).__name__
+            write_json(
+                path / "run.json", {**record, "status": "failed", "ended": now(), "error": code}
+            )
+            raise
+        write_json(
+            path / "run.json", {**record, "summary": summary, "ended": now(), "status": "done"}
+        )
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the directory; the system lets go when the process dies."""
+    with (path / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            words = f"{path}: in use by another run. Use another --out, or wait for it to end."
+            raise RefusedError(words, "E-LOCKED") from error
+        yield
+
+
+def _check_free(path: Path, verb: str, settings: Settings, *, resume: bool) -> None:
+    there = [p.name for p in path.iterdir() if p.name != ".lock"]
+    if not there:
+        return
+    if not resume:
+        words = f"{path}: not empty ({len(there)} entries); nothing was written. Use another --out."
+        raise RefusedError([words], "E-NOTEMPTY")
+    before = read(path).record
+    if before.get("verb") != verb or before.get("config_digest") != settings.digest():
+        words = f"{path}: a run of another verb or with other settings; --resume continues the same one."
+        raise RefusedError(words, "E-RESUME")
+    if before.get("status") == "done":
+        raise RefusedError(f"{path}: this run is finished; there is nothing to resume.", "E-DONE")
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, platform and the state of the code, without importing anything heavy."""
+    versions = {}
+    for name in RECORDED:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return {
+        "medssl": __version__,
+        "git": _git(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "versions": versions,
+    }
+
+
+def _git() -> str | None:
+    """Return the commit of the code, with ``+`` where it was changed since; None outside git."""
+    here = Path(__file__).resolve().parent
+    words = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=5, check=False)  # noqa: S607
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def read(path: Path) -> Run:
+    """Read a run.
+
+    Raises:
+        NothingUsableError: not a run directory.
+    """
+    file = path / "run.json"
+    if not file.is_file():
+        raise NothingUsableError(
+            f"{path}: not a run (no run.json). Give the --out of a run.", "E-NORUN"
+        )
+    try:
+        return Run(path, json.loads(file.read_text()))
+    except ValueError as error:
+        raise RefusedError(f"{file}: not readable as JSON.", "E-RUN") from error
+
+
+def finished(path: Path, *verbs: str) -> Run:
+    """Read a run that is done and of one of the verbs.
+
+    Raises:
+        NothingUsableError: it is not.
+    """
+    run = read(path)
+    if run.verb not in verbs:
+        words = f"{path}: a run of {run.verb}; this needs one of {' or '.join(verbs)}."
+        raise NothingUsableError(words, "E-VERB")
+    if run.record.get("status") != "done":
+        words = f"{path}: its status is {run.record.get('status')}, not done. Resume or repeat it."
+        raise NothingUsableError(words, "E-UNFINISHED")
+    return run
+
+
+def find(root: Path, *verbs: str) -> list[Run]:
+    """Return finished runs of the verbs below a folder, newest first."""
+    runs = [read(p.parent) for p in sorted(root.glob("**/run.json"))]
+    good = [r for r in runs if r.record.get("status") == "done" and r.verb in verbs]
+    return sorted(good, key=lambda r: str(r.record.get("ended")), reverse=True)
+
+
+def parent(path: Path, file: str) -> dict[str, str]:
+    """Return where a run came from: the folder and the digest of its decisive file."""
+    return {"path": str(path.resolve()), "file": file, "sha256": sha256_file(path / file)}
+
+
+def write_predictions(path: Path, table: pa.Table) -> None:
+    """Write ``predictions.parquet``; scores are columns ``score_<class>`` in [0, 1].
+
+    Raises:
+        MedsslError: a column is absent or a score is out of range.
+    """
+    scores = score_columns(table)
+    absent = [c for c in PREDICTION_COLUMNS if c not in table.column_names]
+    if absent or not scores:
+        raise MedsslError(f"predictions lack {absent or 'scores'}.", "E-PREDICTIONS")
+    for name in scores:
+        low_high = [v for v in table.column(name).to_pylist() if v is None or not 0 <= v <= 1]
+        if low_high:
+            words = (
+                f"{len(low_high)} predictions of {name} are not in [0, 1] ({low_high[0]} first)."
+            )
+            raise MedsslError(words, "E-PREDICTIONS")
+    with atomic(path) as out:
+        pq.write_table(table, out)
+
+
+def read_predictions(path: Path) -> pa.Table:
+    """Read and check ``predictions.parquet``."""
+    if not path.is_file():
+        raise NothingUsableError(f"{path}: no predictions there.", "E-NOPREDICTIONS")
+    table = pq.read_table(path)
+    absent = [c for c in PREDICTION_COLUMNS if c not in table.column_names]
+    if absent or not score_columns(table):
+        raise RefusedError(f"{path}: lacks the columns {absent or 'score_...'}.", "E-SCHEMA")
+    return table
+
+
+def score_columns(table: pa.Table) -> list[str]:
+    """Return the names of the score columns, in class order."""
+    return [c for c in table.column_names if c.startswith(SCORE)]

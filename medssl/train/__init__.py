@@ -1,0 +1,1 @@
+"""Pretraining: the feed, the optimiser, the loop, and the verb."""

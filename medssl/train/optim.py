@@ -1,0 +1,59 @@
+"""Optimisers, groups and schedules."""
+
+import math
+from typing import Any
+
+import torch
+from lightly.utils.lars import LARS
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from medssl.config import OptimConfig
+
+REFERENCE_BATCH = 256
+UNDECAYED = ("cls_token", "pos_embed", "reg_token")
+
+
+def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return parameter groups: biases, norms and ViT tokens are not decayed."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        plain = parameter.ndim <= 1 or any(name.endswith(token) for token in UNDECAYED)
+        (free if plain else decayed).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+
+
+def peak(config: OptimConfig, batch: int) -> float:
+    """Return the peak learning rate at a batch size."""
+    ratio = batch / REFERENCE_BATCH
+    return config.lr * {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[config.lr_scaling]
+
+
+def build(config: OptimConfig, module: nn.Module, batch: int) -> Optimizer:
+    """Build the optimiser that the settings name."""
+    lr, parts = peak(config, batch), groups(module, config.weight_decay)
+    if config.name == "adamw":
+        return torch.optim.AdamW(parts, lr=lr)
+    if config.name == "sgd":
+        return torch.optim.SGD(parts, lr=lr, momentum=0.9, nesterov=True)
+    return LARS(parts, lr=lr, momentum=0.9)  # type: ignore[no-any-return]
+
+
+def factor(step: int, total: int, warmup: float) -> float:
+    """Return the share of the peak at a step: linear rise, then cosine to zero."""
+    rise = max(1, round(warmup * total)) if warmup > 0 else 0
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, total - rise))))
+
+
+def schedule(optimizer: Optimizer, total: int, warmup: float) -> LambdaLR:
+    """Attach the schedule, stepped once per optimiser step."""
+    return LambdaLR(optimizer, lambda step: factor(step, total, warmup))
