@@ -221,6 +221,8 @@ class FullConfig(Settings):
     """Factor on the encoder's learning rate when it starts from pretraining."""
     weight_decay: float = Field(1e-2, ge=0)
     """Decay of weights."""
+    precision: Literal["32", "bf16"] = "32"
+    """Arithmetic of the forward pass."""
 
 
 class FinetuneConfig(Settings):
@@ -238,6 +240,8 @@ class FinetuneConfig(Settings):
     """Classifiers on frozen features."""
     baseline: bool = True
     """Also run everything from random weights, on the identical draws."""
+    pixels: bool = True
+    """Also a linear model and kNN on 16 x 16 raw pixels: the least that any encoder must beat."""
     penalty: float = Field(1.0, gt=0)
     """L2 penalty of the linear probe on standardised features (scikit-learn's 1/C)."""
     neighbours: int = Field(20, ge=1)

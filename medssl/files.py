@@ -61,6 +61,8 @@ def write_json(path: Path, data: Any, mode: int = 0o644) -> None:
 
 def safe_cell(value: object) -> str:
     """Return text that no spreadsheet runs and no terminal obeys."""
+    if isinstance(value, int | float):
+        return str(value)
     text = CONTROL.sub("", str(value))
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 

@@ -243,6 +243,13 @@ def write_predictions(path: Path, table: pa.Table) -> None:
         pq.write_table(table, out)
 
 
+def read_table(path: Path) -> pa.Table:
+    """Read a parquet table of a run."""
+    if not path.is_file():
+        raise NothingUsableError(f"{path}: not there; the run is incomplete.", "E-NOTABLE")
+    return pq.read_table(path)
+
+
 def read_predictions(path: Path) -> pa.Table:
     """Read and check ``predictions.parquet``."""
     if not path.is_file():

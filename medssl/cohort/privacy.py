@@ -84,3 +84,14 @@ def age_band(years: float | None) -> str | None:
 def patient_digest(patient_id: str) -> str:
     """Return what an encoder remembers of a pretraining patient: a digest of the pseudonym."""
     return hashlib.sha256(b"medssl seen patient\0" + patient_id.encode()).hexdigest()[:20]
+
+
+def check_keys(first: dict[str, str], second: dict[str, str]) -> None:
+    """Raise RefusedError if one site appears under two keys."""
+    torn = sorted(s for s in first if s in second and first[s] != second[s])
+    if torn:
+        words = (
+            f"site {', '.join(torn)}: the encoder and the cohort were made with different keys, so the "
+            "same patient has two names and a leak could not be seen. Scan again with the site's key."
+        )
+        raise RefusedError(words, "E-KEY-CHANGED")

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from medssl.cohort.draw import Plan
-from medssl.store import STORED_MAX, Store
+from medssl.models.embed import to_unit
+from medssl.store import Store
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,6 @@ class Batch:
     bag: Tensor
     row: Tensor
     places: slice
-
-
-def to_unit(planes: npt.NDArray[np.uint16]) -> Tensor:
-    """Map stored uint16 ``[N, ...]`` to float32 ``[N, 1, ...]`` in [0, 1]."""
-    return torch.from_numpy(planes.astype(np.float32) / STORED_MAX).unsqueeze(1)
 
 
 class Feed:

@@ -13,7 +13,7 @@ from medssl import runs
 from medssl.cohort import draw
 from medssl.cohort import manifest as manifest_room
 from medssl.cohort import split as split_room
-from medssl.cohort.privacy import patient_digest
+from medssl.cohort.privacy import check_keys, patient_digest
 from medssl.config import MICLeConfig, PretrainConfig
 from medssl.errors import NothingUsableError, RefusedError
 from medssl.methods import build_method
@@ -131,17 +131,6 @@ def start_encoder(
         )
     check_keys(card.site_keys, keys)
     return encoder, card.seen, {**card.site_keys, **keys}
-
-
-def check_keys(first: dict[str, str], second: dict[str, str]) -> None:
-    """Raise RefusedError if one site appears under two keys."""
-    torn = sorted(s for s in first if s in second and first[s] != second[s])
-    if torn:
-        words = (
-            f"site {', '.join(torn)}: the encoder and the cohort were made with different keys, so the "
-            "same patient has two names and a leak could not be seen. Scan again with the site's key."
-        )
-        raise RefusedError(words, "E-KEY-CHANGED")
 
 
 def pretrain(

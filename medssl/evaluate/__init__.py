@@ -1,0 +1,1 @@
+"""Statistics of a finished classifier: numbers, intervals, shift; the patient is the unit."""

@@ -1,0 +1,91 @@
+"""Classifiers on frozen features: a linear probe and kNN."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+
+FloatArray = npt.NDArray[np.float64]
+Features = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.int64]
+KNN_TEMPERATURE = 0.1
+LEAST_DEVIATION = 1e-6
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Logits = features @ weight.T + bias; standardisation is folded in.
+
+    Attributes:
+        weight: float64 ``[K, width]``.
+        bias: float64 ``[K]``.
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+
+    def logits(self, features: Features) -> FloatArray:
+        """Return float64 ``[n, K]``."""
+        out: FloatArray = features.astype(np.float64) @ self.weight.T + self.bias
+        return out
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Return probabilities along the last axis."""
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    out: FloatArray = shifted / shifted.sum(-1, keepdims=True)
+    return out
+
+
+def fit_linear(features: Features, codes: IntArray, classes: int, penalty: float) -> Linear:
+    """Fit a multinomial logistic regression on standardised features.
+
+    Args:
+        features: float ``[n, width]``.
+        codes: class codes ``[n]``, every class present.
+        classes: K.
+        penalty: L2 penalty on the weights of standardised features (scikit-learn's 1/C).
+    """
+    mean, deviation = features.mean(0), features.std(0)
+    scale = np.where(deviation > LEAST_DEVIATION, deviation, 1.0)
+    model = LogisticRegression(C=1 / penalty, max_iter=2000, tol=1e-5)
+    model.fit((features - mean) / scale, codes)
+    weight, bias = model.coef_, model.intercept_
+    if classes == 2:
+        weight, bias = np.vstack([-weight / 2, weight / 2]), np.array([-bias[0] / 2, bias[0] / 2])
+    weight = weight / scale
+    return Linear(weight, bias - weight @ mean)
+
+
+def knn_scores(
+    bank: Features, codes: IntArray, classes: int, queries: Features, neighbours: int
+) -> FloatArray:
+    """Return class shares among the nearest labelled images by cosine similarity.
+
+    Each neighbour votes with exp(similarity / 0.1), as in Wu et al. 2018 (arXiv 1805.01978).
+
+    Args:
+        bank, codes: labelled features ``[n, width]`` and their classes ``[n]``.
+        classes: K.
+        queries: features ``[m, width]``.
+        neighbours: k; at most a fifth of the bank, at least one.
+
+    Returns:
+        Float64 ``[m, K]``, rows sum to one.
+    """
+    k = max(1, min(neighbours, len(bank) // 5))
+    similarity = _unit(queries) @ _unit(bank).T
+    near = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+    vote = np.exp((np.take_along_axis(similarity, near, 1) - 1) / KNN_TEMPERATURE)
+    out = np.zeros((len(queries), classes))
+    np.add.at(out, (np.arange(len(queries))[:, None], codes[near]), vote)
+    shares: FloatArray = out / out.sum(1, keepdims=True)
+    return shares
+
+
+def _unit(features: Features) -> FloatArray:
+    norm = np.linalg.norm(features, axis=1, keepdims=True)
+    out: FloatArray = features / np.maximum(norm, LEAST_DEVIATION)
+    return out

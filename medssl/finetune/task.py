@@ -1,0 +1,139 @@
+"""The question: which stored pictures carry which answer, and in which split."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl.cohort import labels as label_room
+from medssl.cohort import split as split_room
+from medssl.config import FinetuneConfig
+from medssl.errors import NothingUsableError, UsageError
+from medssl.store import Store
+
+IntArray = npt.NDArray[np.int64]
+MAX_CLASSES = 20
+
+
+@dataclass(frozen=True)
+class Task:
+    """Labelled pictures of one cohort.
+
+    Attributes:
+        target: name of the label.
+        classes: values in order; for two classes the positive one is last.
+        rows: store rows with a label, int64 ``[n]``.
+        codes: class code of each, int64 ``[n]``.
+        patient, split: pseudonym and split of each.
+    """
+
+    target: str
+    classes: tuple[str, ...]
+    rows: IntArray
+    codes: IntArray
+    patient: npt.NDArray[Any]
+    split: npt.NDArray[Any]
+
+    def at(self, split: str) -> IntArray:
+        """Return the places (not store rows) of one split."""
+        return np.flatnonzero(self.split == split)
+
+    def outcome(self, k: int) -> npt.NDArray[np.int64]:
+        """Return 0/1 for class k against the rest."""
+        found: npt.NDArray[np.int64] = (self.codes == k).astype(np.int64)
+        return found
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Return the class codes that are reported: the positive one of two, else all."""
+        return (1,) if len(self.classes) == 2 else tuple(range(len(self.classes)))
+
+
+def make_task(config: FinetuneConfig, data: Path, store: Store) -> Task:
+    """Join labels and splits to the stored pictures.
+
+    Raises:
+        NothingUsableError: no labels, no split, or a split without both kinds of answers.
+        UsageError: the label is not a class, or ``positive`` is not one of its values.
+    """
+    labels = label_room.read(data, config.target)
+    place = split_room.read(data)
+    owner = store.column("patient_id")
+    split_room.check_covers(place, owner, data)
+    images, slices = store.column("image_id"), store.column("slice")
+    values = [label_room.lookup(labels, i, int(s)) for i, s in zip(images, slices, strict=True)]
+    rows = np.array([k for k, v in enumerate(values) if v is not None], dtype=np.int64)
+    if rows.size == 0:
+        words = f"{data}: no decoded picture has a value of {config.target!r}."
+        raise NothingUsableError(words, "E-NOLABELS")
+    answers = np.array([values[k] for k in rows])
+    classes = _classes(config, answers)
+    codes = np.searchsorted(sorted(classes), answers)
+    codes = np.array([classes.index(sorted(classes)[c]) for c in codes], dtype=np.int64)
+    split = np.array([place[p] for p in owner[rows]])
+    task = Task(config.target, classes, rows, codes, owner[rows].astype(str), split)
+    _check(task, data)
+    return task
+
+
+def _classes(config: FinetuneConfig, answers: npt.NDArray[Any]) -> tuple[str, ...]:
+    found = sorted(set(answers.tolist()))
+    if len(found) > MAX_CLASSES:
+        words = f"{config.target}: {len(found)} different values; a class label has at most {MAX_CLASSES}."
+        raise UsageError(words, "E-NOTACLASS")
+    if config.positive is None:
+        return tuple(found)
+    if config.positive not in found or len(found) != 2:
+        words = f"positive={config.positive!r}: {config.target} has the values {found}."
+        raise UsageError(words, "E-POSITIVE")
+    return (*(v for v in found if v != config.positive), config.positive)
+
+
+def _check(task: Task, data: Path) -> None:
+    problems = []
+    for split in split_room.SPLITS:
+        counts = Counter(task.codes[task.at(split)].tolist())
+        absent = [task.classes[k] for k in range(len(task.classes)) if k not in counts]
+        if absent:
+            problems.append(
+                f"{data}: {split} has no picture with {task.target} = {', '.join(absent)}."
+            )
+    if len(task.classes) < 2:
+        problems = [
+            f"{data}: every {task.target} is {task.classes[0]!r}; there is nothing to tell apart."
+        ]
+    if problems:
+        raise NothingUsableError(problems, "E-ONECLASS")
+
+
+def patient_classes(task: Task) -> dict[str, str]:
+    """Return one class per training patient, the rarest of those they have, for stratified draws."""
+    train = task.at("train")
+    frequency = Counter(task.codes[train].tolist())
+    found: dict[str, int] = {}
+    for patient, code in zip(task.patient[train], task.codes[train], strict=True):
+        best = found.setdefault(patient, int(code))
+        if frequency[int(code)] < frequency[best]:
+            found[patient] = int(code)
+    return {p: task.classes[c] for p, c in found.items()}
+
+
+def draws(task: Task, percents: tuple[float, ...], seed: int) -> dict[float, IntArray | None]:
+    """Return the places of the labelled training images of every nested budget of one draw.
+
+    None where a budget cannot hold every class.
+    """
+    chosen = split_room.budgets(patient_classes(task), percents, seed)
+    train = task.at("train")
+    out: dict[float, IntArray | None] = {}
+    for percent, patients in chosen.items():
+        if patients is None:
+            out[percent] = None
+            continue
+        places = train[np.isin(task.patient[train], patients)]
+        complete = len(set(task.codes[places].tolist())) == len(task.classes)
+        out[percent] = places if complete else None
+    return out
