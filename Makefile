@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 DEMO ?= runs/demo
 RUNS ?= runs
 
-.PHONY: setup demo test check app proof bench lock clean
+.PHONY: setup demo test check app proof bench lock reference clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,9 @@ bench: $(STAMP)
 lock:  ## resolve the dependencies anew; run by hand, reviewed like code
 	$(BIN)/uv pip compile pyproject.toml --extra app --extra gdcm --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
+
+reference: $(STAMP)  ## write configs/REFERENCE.md anew
+	$(BIN)/python -c "from pathlib import Path; from medssl import reference; Path('configs/REFERENCE.md').write_text(reference.markdown())"
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -242,7 +242,7 @@ class FinetuneConfig(Settings):
     """Also run everything from random weights, on the identical draws."""
     pixels: bool = True
     """Also a linear model and kNN on 16 x 16 raw pixels: the least that any encoder must beat."""
-    penalty: float = Field(1.0, gt=0)
+    penalty: float = Field(100.0, gt=0)
     """L2 penalty of the linear probe on standardised features (scikit-learn's 1/C)."""
     neighbours: int = Field(20, ge=1)
     """k of kNN; at most a fifth of the labelled images."""
@@ -340,7 +340,8 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
         old = out.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
             renamed = "name" in value and value["name"] != old.get("name")
-            out[key] = value if renamed else _merge(old, value)
+            # A duration is exactly one unit: another unit replaces it instead of joining it.
+            out[key] = value if renamed or key == "duration" else _merge(old, value)
         else:
             out[key] = value
     return out

@@ -28,7 +28,8 @@ def reviews_here() -> dict[str, Path]:
 
 @st.cache_resource(max_entries=4)
 def review_of(path: Path, ended: str) -> data.Review:
-    """Read an evaluation once per finished state."""
+    """Read an evaluation once for every time it ended."""
+    del ended
     return data.open_review(path)
 
 

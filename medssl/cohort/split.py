@@ -157,7 +157,7 @@ def _strata(root: Path, manifest: Manifest) -> dict[str, str]:
             elif image in owner:
                 values[owner[image]].add(target)
     sites = dict(zip(manifest.column("patient_id"), manifest.column("site"), strict=True))
-    patients = values if values else dict.fromkeys(counts, set())
+    patients = values if values else {p: set() for p in counts}
     return {p: f"{sites[p]}|{counts[p] > 1}|{sorted(values.get(p, ()))}" for p in patients}
 
 

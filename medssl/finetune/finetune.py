@@ -86,7 +86,7 @@ def finetune(
         rows = curve_room.points(task, grid, config)
         _write_curve(out, rows)
         chosen = curve_room.best(task, grid)
-        kept = _keep(out, chosen, encoder, card, task, store, config, digest, manifest.sites)
+        kept = _keep(out, chosen, encoder, card, task, config, digest, manifest.sites)
         runs.write_predictions(
             out / "predictions.parquet", _predictions(task, store, grid, kept["scores"])
         )
@@ -140,7 +140,6 @@ def _keep(
     encoder: Encoder,
     card: weights.Card,
     task: Task,
-    store: Store,
     config: FinetuneConfig,
     digest: str,
     site_keys: dict[str, str],

@@ -307,7 +307,8 @@ def _values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str]:
 def _decode(ds: Dataset, *, raw: bool) -> npt.NDArray[Any]:
     syntax = u.UID(str(ds.file_meta.TransferSyntaxUID))
     plugin = DECODERS[syntax]
-    options: dict[str, Any] = {"raw": raw}
+    # pydicom clears the bits above BitsStored as if HighBit were BitsStored - 1; ours looks at it.
+    options: dict[str, Any] = {"raw": raw, "correct_unused_bits": not raw}
     if plugin is not None:
         options["decoding_plugin"] = plugin
     try:

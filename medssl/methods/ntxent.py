@@ -1,7 +1,7 @@
 """NT-Xent with a patient mask (Chen et al. 2020, eq. 1; the mask is ours)."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 

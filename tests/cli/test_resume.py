@@ -1,0 +1,122 @@
+"""A resumed run is the same run, bit for bit; one directory has one owner."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import PROOF, SMALL
+
+from medssl.cli import main
+
+MICLE = "configs/pretrain/micle-cxr.yaml"
+LINE = [MICLE, *SMALL, "duration={epochs: 6}", "log_every=1"]
+
+
+def words(cohorts, out, *more):
+    return ["pretrain", *LINE, "--data", str(cohorts / "hospital_a"), "--out", str(out), *more]
+
+
+def start(cohorts, out, *more):
+    command = [sys.executable, "-m", "medssl.cli", *words(cohorts, out, *more)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def straight(cohorts, tmp_path_factory):
+    out = tmp_path_factory.mktemp("straight") / "run"
+    assert main(words(cohorts, out)) == 0
+    return out
+
+
+def same(a, b):
+    assert (a / "encoder.safetensors").read_bytes() == (b / "encoder.safetensors").read_bytes()
+    first, second = (
+        [json.loads(x) for x in (p / "log.jsonl").read_text().splitlines()] for p in (a, b)
+    )
+    assert [x["step"] for x in second] == [x["step"] for x in first]
+    assert [x["loss"] for x in second] == [x["loss"] for x in first]
+
+
+def wait_for(path, process, seconds=90):
+    end = time.monotonic() + seconds
+    while not path() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("kill", range(5 if PROOF else 1))
+def test_killed_and_resumed(cohorts, straight, tmp_path, kill):
+    out = tmp_path / "run"
+    process = start(cohorts, out)
+    wait_for(lambda: len(list(out.glob("checkpoints/*.sha256"))) > kill % 3, process)
+    process.kill()
+    process.communicate()
+    if json.loads((out / "run.json").read_text())["status"] == "done":
+        pytest.skip("the run was faster than the kill")
+    assert main(words(cohorts, out, "--resume")) == 0
+    same(straight, out)
+
+
+def test_terminated_says_how_to_go_on(cohorts, straight, tmp_path):
+    out = tmp_path / "run"
+    process = start(cohorts, out)
+    wait_for(lambda: list(out.glob("checkpoints/*.sha256")), process)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    if process.returncode == 0:
+        pytest.skip("the run was faster than the signal")
+    assert process.returncode == 143
+    assert "--resume" in said
+    assert main(words(cohorts, out, "--resume")) == 0
+    same(straight, out)
+
+
+def test_damaged_checkpoint_is_passed_over(cohorts, straight, tmp_path):
+    out = shutil.copytree(straight, tmp_path / "run")
+    state = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**state, "status": "running"}))
+    (out / "encoder.safetensors").unlink()
+    last = max(out.glob("checkpoints/*.ckpt"))
+    last.write_bytes(last.read_bytes()[:-100])
+    assert main(words(cohorts, out, "--resume")) == 0
+    same(straight, out)
+
+
+def test_resume_on_an_empty_directory_starts(cohorts, straight, tmp_path):
+    assert main(words(cohorts, tmp_path / "run", "--resume")) == 0
+    same(straight, tmp_path / "run")
+
+
+def test_resume_refuses_other_settings_and_finished_runs(cohorts, straight, capsys):
+    assert main(words(cohorts, straight, "--resume")) == 4
+    assert "finished" in capsys.readouterr().err
+    other = [
+        "pretrain",
+        *LINE,
+        "seed=1",
+        "--data",
+        str(cohorts / "hospital_a"),
+        "--out",
+        str(straight),
+        "--resume",
+    ]
+    assert main(other) == 4
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_one_directory_one_owner(cohorts, tmp_path):
+    import fcntl
+
+    out = tmp_path / "run"
+    out.mkdir()
+    with (out / ".lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        process = start(cohorts, out)
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 4
+    assert "in use by another run" in said
+    assert os.listdir(out) == [".lock"]  # noqa: PTH208

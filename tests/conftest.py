@@ -1,0 +1,114 @@
+"""Shared fixtures: one small synthetic hospital pair, scanned, decoded and split once."""
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from medssl.cli import main
+from medssl.synthetic import SynthesisSettings, synthesize
+
+SIZE = 32
+PATIENTS = 36
+SMALL = (
+    f"decode.size={SIZE}",
+    "encoder.name=resnet10t",
+    "batch=8",
+    "method.hidden=32",
+    "method.out=16",
+)
+PROOF = bool(os.environ.get("MEDSSL_PROOF"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network():
+    """Nothing in the suite may reach beyond loopback."""
+    real = socket.socket.connect
+
+    def connect(self, address):
+        host = address[0] if isinstance(address, tuple) else ""
+        if host not in {"", "127.0.0.1", "::1", "localhost"}:
+            raise AssertionError(f"the suite tried to reach {host}")
+        return real(self, address)
+
+    socket.socket.connect = connect
+    yield
+    socket.socket.connect = real
+
+
+@pytest.fixture(autouse=True, scope="session")
+def keys(tmp_path_factory):
+    """Pseudonym keys of the whole session, away from the home folder."""
+    folder = tmp_path_factory.mktemp("keys")
+    os.environ["MEDSSL_KEYS"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory):
+    """A small synthetic tree."""
+    out = tmp_path_factory.mktemp("synthetic") / "tree"
+    synthesize(out, SynthesisSettings(patients=PATIENTS, mri_patients=4, size=48))
+    return out
+
+
+def ok(*words) -> None:
+    """Run the command line and insist on success."""
+    assert main([str(w) for w in words]) == 0, words
+
+
+@pytest.fixture(scope="session")
+def cohorts(tree, tmp_path_factory):
+    """Both hospitals scanned, decoded and (A) split, by the user's door."""
+    root = tmp_path_factory.mktemp("cohorts")
+    for name in ("hospital_a", "hospital_b"):
+        source = tree / name
+        ok("scan", source, "--site", name, "--labels", source / "labels.csv", "--out", root / name)
+        ok("decode", root / name, "--size", SIZE)
+    ok("split", root / "hospital_a", "--seed", 0, "--val", 0.25, "--test", 0.25)
+    return root
+
+
+@pytest.fixture
+def cohort_copy(cohorts, tmp_path):
+    """A copy of hospital A's cohort that a test may damage."""
+    return Path(shutil.copytree(cohorts / "hospital_a", tmp_path / "cohort"))
+
+
+@pytest.fixture(scope="session")
+def simclr_run(cohorts, tmp_path_factory):
+    """A short SimCLR run on hospital A."""
+    out = tmp_path_factory.mktemp("runs") / "simclr"
+    config = Path("configs/pretrain/simclr-cxr.yaml")
+    ok(
+        "pretrain",
+        config,
+        *SMALL,
+        "duration={epochs: 3}",
+        "--data",
+        cohorts / "hospital_a",
+        "--out",
+        out,
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def classifier_run(cohorts, simclr_run):
+    """A classifier on that run's encoder."""
+    out = simclr_run.parent / "classifier"
+    words = ["target=finding", "budgets=[1, 20, 100]", "seeds=2", "resamples=100"]
+    ok("finetune", "configs/finetune/probe.yaml", *words, "--encoder", simclr_run,
+       "--data", cohorts / "hospital_a", "--out", out)  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="session")
+def report_run(cohorts, classifier_run):
+    """The classifier tested on hospital B."""
+    out = classifier_run.parent / "at_b"
+    words = ["resamples=200", "permutations=99"]
+    ok("evaluate", classifier_run, *words, "--data", cohorts / "hospital_b", "--out", out)
+    return out
