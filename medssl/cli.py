@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -452,33 +453,28 @@ def _root(
     """Research use only. Not for diagnosis."""
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: the scheduler wants the machine back."""
+def _terminate(number: int, _: Any) -> None:
+    """SIGTERM: the scheduler wants the machine back; unwind like an interruption, exit 143."""
+    _received.append(number)
+    raise KeyboardInterrupt
 
 
-def _terminate(*_: Any) -> None:
-    raise _Terminated
+_received: list[int] = []
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code that the house promises."""
-    try:
+    if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
-    except ValueError:
-        signal.SIGTERM  # noqa: B018  not in the main thread: signals stay as they are
     try:
         code = app(arguments, standalone_mode=False)
     except MedsslError as error:
         typer.echo(str(error), err=True)
         return error.exit_code
-    except _Terminated:
-        typer.echo(
-            "Ended by SIGTERM; what was written is intact. Continue with --resume.", err=True
-        )
-        return 143
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("Interrupted; what was written is intact. Continue with --resume.", err=True)
-        return 130
+        ended = "Ended by SIGTERM" if _received else "Interrupted"
+        typer.echo(f"{ended}; what was written is intact. Continue with --resume.", err=True)
+        return 143 if _received else 130
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             raise

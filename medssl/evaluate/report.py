@@ -55,13 +55,13 @@ def side_by_side(table: list[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def write(out: Path, report: dict[str, Any], figures: dict[str, str]) -> None:
+def write(out: Path, report: dict[str, Any], figures: dict[str, Any]) -> None:
     """Write ``report.json``, ``report.html`` and ``tables/``.
 
     Args:
         out: the run directory.
         report: everything that was found; ``performance`` is a list of rows.
-        figures: inline SVG by name.
+        figures: inline SVG by name, or by class and name.
     """
     write_json(out / "report.json", {"schema": SCHEMA, **report})
     write_tables(out / "tables", report["performance"])
@@ -73,7 +73,7 @@ def write(out: Path, report: dict[str, Any], figures: dict[str, str]) -> None:
         interval=interval,
         names=NAMES,
         rules=RULES,
-        figures={name: jinja2.filters.do_mark_safe(svg) for name, svg in figures.items()},
+        figures=_markup(figures),
     )
     write_text(out / "report.html", page)
 
@@ -88,3 +88,10 @@ def write_tables(folder: Path, rows: list[dict[str, Any]]) -> None:
         pq.write_table(table, file)
     lines = (["" if row.get(n) is None else row[n] for n in names] for row in rows)
     write_csv(folder / "performance.csv", names, lines)
+
+
+def _markup(value: Any) -> Any:
+    """Mark our own SVG as markup, at any depth; all other text of the page is escaped."""
+    if isinstance(value, dict):
+        return {name: _markup(inner) for name, inner in value.items()}
+    return jinja2.filters.do_mark_safe(value) if isinstance(value, str) else value

@@ -1,8 +1,11 @@
-"""The only file that knows Lightning: one module, one callback, one fit."""
+"""The only file that knows Lightning: one module, one callback, one fit.
+
+A resumed run is a new Trainer that starts at an offset: order and views are functions of the epoch,
+so the state is the method, the optimiser and the schedule, and nothing of Lightning's own loops.
+"""
 
 import contextlib
 import json
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -12,8 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from medssl import views as views_room
@@ -61,16 +63,37 @@ def make_views(
     return (torch.stack(made, 1) - course.mean) / course.std
 
 
+@dataclass(frozen=True)
+class State:
+    """Where a run stands: steps and epochs done, and what the next step needs."""
+
+    step: int = 0
+    epoch: int = 0
+    optimizer: dict[str, Any] | None = None
+    schedule: dict[str, Any] | None = None
+
+
 class _Module(pl.LightningModule):
-    def __init__(self, method: Method, config: PretrainConfig, course: Course, run: Run) -> None:
+    def __init__(
+        self, method: Method, config: PretrainConfig, course: Course, run: Run, state: State
+    ) -> None:
         super().__init__()
         self.method, self.config, self.course, self.run = method, config, course, run
+        self.state = state
         self.now: Plan | None = None
         self.seen = 0
         self.last: dict[str, float] = {}
 
+    @property
+    def step(self) -> int:
+        return int(self.state.step + self.trainer.global_step)
+
+    @property
+    def epoch(self) -> int:
+        return int(self.state.epoch + self.trainer.current_epoch)
+
     def train_dataloader(self) -> Feed:
-        self.now = self.course.plan(self.trainer.current_epoch)
+        self.now = self.course.plan(self.epoch)
         self.seen = 0
         return Feed(self.course.store, self.now)
 
@@ -79,14 +102,14 @@ class _Module(pl.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         # Dropout and the like draw from the step, so that a resumed run repeats them.
-        torch.manual_seed((self.config.seed << 32) ^ self.global_step)
+        torch.manual_seed((self.config.seed << 32) ^ self.step)
         method = self.method
-        seen = make_views(batch, self.config, self.current_epoch, self.course, method.views)
+        seen = make_views(batch, self.config, self.epoch, self.course, method.views)
         loss = method.loss(seen, batch.bag)
         if not bool(torch.isfinite(loss.total)):
             rows = batch.row.flatten().tolist()[:8]
             words = (
-                f"Step {self.global_step}: the loss is not a number (store rows {rows} ...). Stopped "
+                f"Step {self.step}: the loss is not a number (store rows {rows} ...). Stopped "
                 "before the update; the last checkpoint is intact. Lower optim.lr or raise "
                 "method.temperature, then --resume or start anew."
             )
@@ -99,13 +122,16 @@ class _Module(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = optim.build(self.config.optim, self.method, self.config.batch)
         line = optim.schedule(optimizer, self.course.total_steps, self.config.optim.warmup)
+        if self.state.optimizer is not None and self.state.schedule is not None:
+            optimizer.load_state_dict(self.state.optimizer)
+            line.load_state_dict(self.state.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": line, "interval": "step"}}
 
     def on_train_batch_end(self, *_: Any) -> None:
-        self.method.after_step(min(1.0, self.global_step / self.course.total_steps))
+        self.method.after_step(min(1.0, self.step / self.course.total_steps))
 
 
-class _Keeper(Checkpoint):
+class _Keeper(Callback):
     """Logs, shows progress, keeps the accounts of every epoch, saves the last three checkpoints."""
 
     def __init__(self, folder: Path, progress: Progress | None) -> None:
@@ -117,14 +143,14 @@ class _Keeper(Checkpoint):
         self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self.images += batch.row.numel()
-        step, total = trainer.global_step, module.course.total_steps
+        step, total = module.step, module.course.total_steps
         if self.progress is not None:
             self.progress(step, total, module.last)
         if step % module.config.log_every and step != total:
             return
         spent = max(1e-9, time.monotonic() - self.clock)
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        line = {"step": step, "epoch": trainer.current_epoch, **module.last, "lr": rate}
+        line = {"step": step, "epoch": module.epoch, **module.last, "lr": rate}
         line |= {
             "pair_share": pair_share(module.now),
             "images_per_s": round(self.images / spent, 1),
@@ -134,30 +160,35 @@ class _Keeper(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         planned = len(module.now.patient)
-        if module.seen != planned and trainer.global_step < module.course.total_steps:
-            words = f"Epoch {trainer.current_epoch} ended after {module.seen} of {planned} samples."
+        if module.seen != planned and module.step < module.course.total_steps:
+            words = f"Epoch {module.epoch} ended after {module.seen} of {planned} samples."
             raise MedsslError(words, "E-SHORT-EPOCH")
-        if (trainer.current_epoch + 1) % module.config.save_every == 0:
-            trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:08d}.ckpt")
+        if (module.epoch + 1) % module.config.save_every == 0:
+            _save(self.folder / f"step-{module.step:08d}.ckpt", trainer, module)
             for old in checkpoints(self.folder)[:-KEPT]:
                 old.unlink(missing_ok=True)
                 old.with_suffix(".sha256").unlink(missing_ok=True)
 
 
-class _SafeFiles(TorchCheckpointIO):
-    """Checkpoints that are old or new, never half, and never read as programs."""
+def _save(place: Path, trainer: pl.Trainer, module: _Module) -> None:
+    """Write a checkpoint that is old or new, never half, and its checksum."""
+    data = {
+        "step": module.step,
+        "epoch": module.epoch + 1,
+        "method": module.method.state_dict(),
+        "optimizer": trainer.optimizers[0].state_dict(),
+        "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+    }
+    with atomic(place) as out:
+        torch.save(data, out)
+    write_text(place.with_suffix(".sha256"), sha256_file(place) + "\n")
 
-    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
-        place = Path(os.fspath(path))
-        with atomic(place) as out:
-            torch.save(checkpoint, out)
-        write_text(place.with_suffix(".sha256"), sha256_file(place) + "\n")
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        data: dict[str, Any] = torch.load(Path(os.fspath(path)), "cpu", weights_only=True)
-        return data
+def _restore(path: Path, method: Method) -> State:
+    """Read a checkpoint of this run into the method; tensors only."""
+    data = torch.load(path, "cpu", weights_only=True)
+    method.load_state_dict(data["method"])
+    return State(data["step"], data["epoch"], data["optimizer"], data["schedule"])
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -210,29 +241,33 @@ def fit(
     """
     folder = run.path / "checkpoints"
     start = last_good(folder)
-    module = _Module(method, config, course, run)
+    state = _restore(start, method) if start is not None else State()
+    module = _Module(method, config, course, run, state)
     precision: Any = {"32": "32-true", "bf16": "bf16-mixed"}[config.precision]
     with _quiet():
         trainer = pl.Trainer(
             accelerator="auto",
             devices=1,
-            max_steps=course.total_steps,
+            max_steps=course.total_steps - state.step,
             max_epochs=-1,
             precision=precision,
             gradient_clip_val=config.optim.clip_norm,
             reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
             logger=False,
+            enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=[_Keeper(folder, progress)],
-            plugins=[_SafeFiles()],
         )
-        if start is not None:
-            _trim_log(run.path / "log.jsonl", int(start.stem.partition("-")[2]))
-        trainer.fit(module, ckpt_path=start, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        _trim_log(run.path / "log.jsonl", state.step)
+        try:
+            trainer.fit(module)
+        except SystemExit as error:
+            # Lightning turns an interruption into exit(1); the command line tells which it was.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
+            raise
     return module.last
 
 

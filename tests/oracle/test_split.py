@@ -1,6 +1,7 @@
 """Splits and budgets by brute force."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pyarrow.parquet as pq
 import pytest
@@ -42,7 +43,7 @@ def test_budgets_are_nested_and_hold_every_class(classes, seed):
     percents = (1, 5, 10, 50, 100)
     drawn = room.budgets(classes, percents, seed)
     known = [set(drawn[p]) for p in percents if drawn[p] is not None]
-    assert all(a <= b for a, b in zip(known, known[1:], strict=False))
+    assert all(a <= b for a, b in pairwise(known))
     for patients in known:
         assert {classes[p] for p in patients} == set(classes.values())
     assert drawn[100] is None or set(drawn[100]) == set(classes)
