@@ -33,7 +33,9 @@ def timed(steps, work):
 def main():
     root = Path(tempfile.mkdtemp())
     synthesize(root / "s", SynthesisSettings(patients=200, mri_patients=0))
-    settings = ScanSettings((root / "s" / "hospital_a",), root / "c", site="a", key_file=root / "a.key")
+    settings = ScanSettings(
+        (root / "s" / "hospital_a",), root / "c", site="a", key_file=root / "a.key"
+    )
     scan(settings)
     decode(root / "c", DecodeConfig(size=SIZE))
     config = PretrainConfig(
@@ -46,7 +48,9 @@ def main():
     plan = planner(config, material.bags)
     course = _course(config, material, plan)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    method = build_method(config.method, build(config.encoder, SIZE, whole=False, seed=0), 0).to(device)
+    method = build_method(config.method, build(config.encoder, SIZE, whole=False, seed=0), 0).to(
+        device
+    )
     resident = torch.randn(BATCH, 2, 1, SIZE, SIZE, device=device)
     bag = torch.arange(BATCH, device=device)
 
@@ -55,7 +59,9 @@ def main():
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    batches = iter([b for e in range(STEPS) for b in Feed(course.store, plan(e)) if len(b.bag) > BATCH // 2])
+    batches = iter(
+        [b for e in range(STEPS) for b in Feed(course.store, plan(e)) if len(b.bag) > BATCH // 2]
+    )
 
     def end_to_end():
         batch = next(batches)

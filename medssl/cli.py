@@ -1,19 +1,15 @@
 """The verbs, as commands. Every heavy import waits until its verb is called."""
 
-import errno
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from medssl import __version__
-from medssl.errors import MedsslError, UsageError
+from medssl import __version__, exits
+from medssl.errors import UsageError
+from medssl.terminal import bar, print_settings, say, show
 
 app = typer.Typer(
     name="medssl",
@@ -38,39 +34,6 @@ Workers = Annotated[int, typer.Option(help="Child processes that open the files.
 AllowSeen = Annotated[
     bool, typer.Option("--allow-seen-patients", help="Test on patients seen in training; recorded.")
 ]
-
-
-def say(text: str) -> None:
-    """Print one line for a person."""
-    typer.echo(text)
-
-
-def show(title: str, facts: dict[str, Any]) -> None:
-    """Print a title and aligned facts."""
-    say(title)
-    width = max((len(k) for k in facts), default=0)
-    for key, value in facts.items():
-        say(f"  {key.replace('_', ' '):<{width}}  {value}")
-
-
-@contextmanager
-def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on a terminal; elsewhere nothing."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def print_settings(model: Any) -> None:
-    """Print every setting of a config, its default and its sentence."""
-    from medssl.config import describe
-
-    for name, default, sentence in describe(model):
-        say(f"{name} = {default}\n    {sentence}")
-    raise typer.Exit
 
 
 def need(value: Any, name: str) -> Any:
@@ -130,6 +93,7 @@ def scan(
             "sites": ", ".join(f"{s} {n}" for s, n in done.sites.items()),
             "labelled_images": done.labelled_images,
             "set_aside": ", ".join(f"{c} {n}" for c, n in done.reasons.items()) or "nothing",
+            "notes": ", ".join(f"{c} {n}" for c, n in done.notes.items()) or "none",
         },
     )
     for report in done.labels:
@@ -165,7 +129,8 @@ def decode(
     """
     from medssl import store as room
     from medssl.cohort import manifest
-    from medssl.config import DecodeConfig, PretrainConfig, load, validate
+    from medssl.config import DecodeConfig, PretrainConfig
+    from medssl.loading import load, validate
 
     if settings:
         print_settings(DecodeConfig)
@@ -181,7 +146,7 @@ def decode(
             if resolved.volumes == "slices"
             else table.num_rows
         )
-        size_mib = items * resolved.size**2 * 2 / 2**20
+        size_mib = items * resolved.size ** (3 if resolved.volumes == "whole" else 2) * 2 / 2**20
         facts = {
             **resolved.model_dump(),
             "images": table.num_rows,
@@ -247,7 +212,8 @@ def pretrain(
 
     Example: medssl pretrain configs/pretrain/micle-cxr.yaml batch=128 --data cohorts/a --out runs/micle
     """
-    from medssl.config import PretrainConfig, load, to_yaml
+    from medssl.config import PretrainConfig
+    from medssl.loading import load, to_yaml
 
     if settings:
         print_settings(PretrainConfig)
@@ -293,7 +259,8 @@ def finetune(
     Example: medssl finetune configs/finetune/probe.yaml target=finding --encoder runs/micle
     --data cohorts/a --out runs/finding
     """
-    from medssl.config import FinetuneConfig, load, to_yaml
+    from medssl.config import FinetuneConfig
+    from medssl.loading import load, to_yaml
 
     if settings:
         print_settings(FinetuneConfig)
@@ -341,7 +308,8 @@ def evaluate(
 
     Example: medssl evaluate runs/finding --data cohorts/b --out runs/finding-at-b
     """
-    from medssl.config import EvaluateConfig, load, to_yaml
+    from medssl.config import EvaluateConfig
+    from medssl.loading import load, to_yaml
 
     if settings:
         print_settings(EvaluateConfig)
@@ -351,7 +319,10 @@ def evaluate(
 
     if dry_run:
         say(to_yaml(resolved))
-        show("would run (nothing written):", infer.plan(run_of, cohort, allow_seen=allow_seen))
+        show(
+            "would run (nothing written):",
+            infer.plan(resolved, run_of, cohort, allow_seen=allow_seen),
+        )
         return
     with bar("pixels") as progress:
         run = infer.evaluate_at(
@@ -453,41 +424,9 @@ def _root(
     """Research use only. Not for diagnosis."""
 
 
-def _terminate(number: int, _: Any) -> None:
-    """SIGTERM: the scheduler wants the machine back; unwind like an interruption, exit 143."""
-    _received.append(number)
-    raise KeyboardInterrupt
-
-
-_received: list[int] = []
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code that the house promises."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code = app(arguments, standalone_mode=False)
-    except MedsslError as error:
-        typer.echo(str(error), err=True)
-        return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        ended = "Ended by SIGTERM" if _received else "Interrupted"
-        typer.echo(f"{ended}; what was written is intact. Continue with --resume.", err=True)
-        return 143 if _received else 130
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            raise
-        typer.echo(
-            "The disk is full; what stood before is intact. Free some space. [E-DISK]", err=True
-        )
-        return 6
-    except Exception as error:
-        if type(error).__module__.startswith(("click", "typer")):
-            error.show()  # type: ignore[attr-defined]
-            return int(getattr(error, "exit_code", 2))
-        raise
-    return int(code or 0)
+    """Run the command line; return its exit code."""
+    return exits.run(app, arguments)
 
 
 def entry() -> None:

@@ -1,16 +1,21 @@
 """Every setting of the house, on one torch-free page. The sentence under a field is its help."""
 
-import difflib
 import hashlib
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from medssl.errors import UsageError
+MAX_SEED = 2**31 - 1
 
-MAX_CONFIG_BYTES = 1 << 20
+
+def _as_text(value: Any) -> Any:
+    """Take the number 1 where a label value is meant; true and false came from yes and no."""
+    if isinstance(value, bool):
+        raise ValueError("YAML reads yes and no as true and false; put the value in quotes")
+    return str(value) if isinstance(value, int | float) else value
+
+
+LabelText = Annotated[str, BeforeValidator(_as_text)]
 
 
 class Settings(BaseModel):
@@ -21,9 +26,6 @@ class Settings(BaseModel):
     def digest(self) -> str:
         """Return the SHA-256 of the complete settings, as hex."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
-
-
-T = TypeVar("T", bound=Settings)
 
 
 class DecodeConfig(Settings):
@@ -98,6 +100,7 @@ class SimCLRConfig(Settings):
     """Two views of one image are the positive pair (Chen et al. 2020)."""
 
     name: Literal["simclr"]
+    """Two augmented views of each image."""
     temperature: float = Field(0.2, gt=0, le=10)
     """Divides the cosine similarities."""
     hidden: int = Field(512, ge=8)
@@ -112,14 +115,13 @@ class MICLeConfig(Settings):
     """Two different images of one patient are the positive pair (Azizi et al. 2021)."""
 
     name: Literal["micle"]
+    """Two different images of each patient."""
     temperature: float = Field(0.2, gt=0, le=10)
     """Divides the cosine similarities."""
     hidden: int = Field(512, ge=8)
     """Width of the projection head's hidden layer."""
     out: int = Field(128, ge=2)
     """Width of the projection."""
-    mask_same_patient: bool = True
-    """Never use another image of the same patient as a negative."""
     single_images: bool = True
     """Patients with one image join as two views of it; off leaves them out."""
     bag: Literal["patient_id", "study_id", "series_id"] = "patient_id"
@@ -191,7 +193,7 @@ class PretrainConfig(Settings):
     """Patients (MICLe) or images (SimCLR) per optimiser step, over all processes together."""
     init: str | None = None
     """A pretraining run whose encoder is the start (generic, then SimCLR, then MICLe)."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     """Draws, views and initial weights are functions of it."""
     precision: Literal["32", "bf16"] = "32"
     """Arithmetic of the forward pass."""
@@ -228,9 +230,9 @@ class FullConfig(Settings):
 class FinetuneConfig(Settings):
     """Settings of ``medssl finetune``."""
 
-    target: str
+    target: LabelText
     """Column of the label table."""
-    positive: str | None = None
+    positive: LabelText | None = None
     """For a two-class target, the value that counts as positive; default: the last in order."""
     budgets: tuple[float, ...] = (1, 5, 10, 50, 100)
     """Label budgets, in percent of the training patients; nested."""
@@ -255,7 +257,7 @@ class FinetuneConfig(Settings):
     """Sensitivity to reach when threshold is sensitivity."""
     resamples: int = Field(1000, ge=100)
     """Patient bootstrap resamples per point of the curve."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED // 1000)
     """Draws of labels and initial weights are functions of it."""
 
     @model_validator(mode="after")
@@ -273,7 +275,7 @@ class FinetuneConfig(Settings):
 class EvaluateConfig(Settings):
     """Settings of ``medssl evaluate``: how sure, and the floors of the verdict."""
 
-    target: str | None = None
+    target: LabelText | None = None
     """Column of the new cohort's label table; default: the classifier's own target."""
     resamples: int = Field(2000, ge=100)
     """Patient bootstrap resamples behind every interval."""
@@ -295,169 +297,3 @@ class EvaluateConfig(Settings):
     """Sites with fewer patients say 'too few to say'."""
     seed: int = Field(0, ge=0)
     """Bootstrap and permutations are functions of it."""
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that also refuses repeated keys and aliases."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed in a config; write the value out")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                line = key_node.start_mark.line + 1
-                raise yaml.YAMLError(f"key {key!r} stands twice (line {line}); keep one")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UsageError(f"{path}: no such config file; check the path.", "E-CONFIG")
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise UsageError(f"{path}: larger than 1 MiB; this is not a config.", "E-CONFIG")
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not readable as YAML: {error}", "E-CONFIG") from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise UsageError(
-            f"{path}: must be a table of settings, not {type(data).__name__}.", "E-CONFIG"
-        )
-    return data
-
-
-def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    out = dict(base)
-    for key, value in top.items():
-        old = out.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            renamed = "name" in value and value["name"] != old.get("name")
-            # A duration is exactly one unit: another unit replaces it instead of joining it.
-            out[key] = value if renamed or key == "duration" else _merge(old, value)
-        else:
-            out[key] = value
-    return out
-
-
-def _load_tree(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    here = path.resolve()
-    if here in seen:
-        raise UsageError(f"{path}: extends itself through {seen[-1].name}.", "E-CONFIG")
-    data = _read_yaml(path)
-    parent = data.pop("extends", None)
-    if parent is None:
-        return data
-    base = (path.parent / str(parent)).resolve()
-    return _merge(_load_tree(base, (*seen, here)), data)
-
-
-def _apply_override(tree: dict[str, Any], text: str) -> dict[str, Any]:
-    key, sign, raw = text.partition("=")
-    if not sign or not key:
-        raise UsageError(f"{text!r}: an override is key=value, as in optim.lr=0.01.", "E-CONFIG")
-    try:
-        value = yaml.load(raw, Loader=_StrictLoader)  # noqa: S506
-    except yaml.YAMLError as error:
-        raise UsageError(f"{text!r}: the value is not readable: {error}", "E-CONFIG") from error
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return _merge(tree, value)
-
-
-def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """Return the settings known at a place, walking nested models and tagged unions."""
-    models: list[type[BaseModel]] = [model]
-    for part in location[:-1]:
-        following: list[type[BaseModel]] = []
-        for one in models:
-            if part in one.model_fields:
-                following += _models_in(one.model_fields[part].annotation)
-        models = following or models
-    return sorted({name for one in models for name in one.model_fields})
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    found: list[type[BaseModel]] = []
-    for inner in getattr(annotation, "__args__", ()):
-        found += _models_in(inner)
-    return found
-
-
-def _sentence(model: type[BaseModel], problem: Any) -> str:
-    place = ".".join(str(p) for p in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(
-            str(problem["loc"][-1]), _known_keys(model, problem["loc"]), n=1
-        )
-        hint = f"; did you mean {near[0]!r}?" if near else "; see --settings for all of them"
-        return f"  {place}: unknown setting{hint}"
-    if problem["type"] == "missing":
-        return f"  {place}: required and not given"
-    if problem["type"] == "union_tag_invalid":
-        tags = [t.strip(" '") for t in problem["ctx"]["expected_tags"].split(",")]
-        near = difflib.get_close_matches(problem["ctx"]["tag"], tags, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"  {place}.name: {problem['ctx']['tag']!r} is none of {', '.join(tags)}{hint}"
-    if problem["type"] == "union_tag_not_found":
-        return f"  {place}.name: required and not given"
-    got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
-    return f"  {place or 'settings'}: {problem['msg'].removeprefix('Value error, ')}{got}"
-
-
-def validate(model: type[T], tree: dict[str, Any], name: str) -> T:
-    """Return settings of type ``model``, or one UsageError that names every problem."""
-    try:
-        return model.model_validate(tree)
-    except ValidationError as error:
-        lines = [_sentence(model, p) for p in error.errors()]
-        head = f"{name}: {len(lines)} setting(s) to correct"
-        raise UsageError([head, *lines], "E-CONFIG") from None
-
-
-def load(model: type[T], path: Path | None, overrides: tuple[str, ...] = ()) -> T:
-    """Read a YAML config with ``extends:`` and ``key=value`` overrides.
-
-    Raises:
-        UsageError: all problems at once, with the nearest known name.
-    """
-    tree = {} if path is None else _load_tree(path)
-    for text in overrides:
-        tree = _apply_override(tree, text)
-    return validate(model, tree, path.name if path is not None else "settings")
-
-
-def to_yaml(settings: Settings) -> str:
-    """Return the complete settings as YAML that ``load`` reads back."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def describe(model: type[Settings], prefix: str = "") -> list[tuple[str, str, str]]:
-    """Return (setting, default, sentence) for every setting, nested ones by dotted name."""
-    rows: list[tuple[str, str, str]] = []
-    for name, field in model.model_fields.items():
-        nested = _models_in(field.annotation)
-        if len(nested) == 1:
-            rows += describe(nested[0], f"{prefix}{name}.")  # type: ignore[arg-type]
-        elif nested:
-            for one in nested:
-                tag = one.model_fields["name"].annotation.__args__[0]  # type: ignore[union-attr]
-                inner = describe(one, f"{prefix}{name}.")  # type: ignore[arg-type]
-                rows += [
-                    (f"{key} [{tag}]", default, sentence)
-                    for key, default, sentence in inner
-                    if not key.endswith(".name")
-                ]
-        else:
-            default = "required" if field.is_required() else repr(field.default)
-            rows.append((f"{prefix}{name}", default, " ".join((field.description or "").split())))
-    return rows

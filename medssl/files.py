@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from medssl.errors import DiskError, UsageError
+from medssl.errors import DiskError, RefusedError, UsageError
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -46,6 +47,22 @@ def atomic(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a folder for one process; the system lets go when the process dies.
+
+    Raises:
+        RefusedError: another process holds it.
+    """
+    with (path / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            words = f"{path}: in use by another run. Wait for it to end, or use another folder."
+            raise RefusedError(words, "E-LOCKED") from error
+        yield
 
 
 def write_text(path: Path, text: str, mode: int = 0o644) -> None:

@@ -135,13 +135,15 @@ def evaluate_at(
     return runs.read(out)
 
 
-def plan(model_run: Path, data: Path, *, allow_seen: bool) -> dict[str, Any]:
+def plan(
+    config: EvaluateConfig, model_run: Path, data: Path, *, allow_seen: bool
+) -> dict[str, Any]:
     """Return what an evaluation would test; every check is made, nothing is written."""
     model = load(model_run)
     manifest = manifest_room.read(data)
     check_keys(model.card.site_keys, manifest.sites)
     known = check_unseen(model.card.seen, manifest.column("patient_id"), allow=allow_seen)
-    found, labels = _labels(data, model.target)
+    found, labels = _labels(data, config.target or model.target)
     return {
         "target": model.target,
         "images": manifest.table.num_rows,

@@ -1,14 +1,8 @@
 """configs/REFERENCE.md, written from the settings and the manifest's columns."""
 
 from medssl.cohort.manifest import COLUMNS
-from medssl.config import (
-    DecodeConfig,
-    EvaluateConfig,
-    FinetuneConfig,
-    PretrainConfig,
-    Settings,
-    describe,
-)
+from medssl.config import DecodeConfig, EvaluateConfig, FinetuneConfig, PretrainConfig, Settings
+from medssl.loading import describe
 
 VERBS: dict[str, type[Settings]] = {
     "decode": DecodeConfig,

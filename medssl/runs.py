@@ -1,12 +1,11 @@
 """The run directory: opened once, written piece by piece, finished last."""
 
-import fcntl
 import json
 import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -17,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medssl import __version__
-from medssl.config import Settings, to_yaml
+from medssl.config import Settings
 from medssl.errors import MedsslError, NothingUsableError, RefusedError
-from medssl.files import atomic, sha256_file, write_json, write_text
+from medssl.files import atomic, locked, sha256_file, write_json, write_text
+from medssl.loading import to_yaml
 
 RECORDED = ("torch", "pytorch_lightning", "timm", "monai", "numpy", "scikit-learn", "pydicom")
 PREDICTION_COLUMNS = {
@@ -35,6 +35,7 @@ PREDICTION_COLUMNS = {
     "label": pa.string(),
 }
 SCORE = "score_"
+SAME_ON_RESUME = ("split", "manifest", "parents", "seed")
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,12 @@ def open_run(
     Raises:
         RefusedError: the directory is full, in use, finished, or of another run.
     """
+    if path.exists() and not path.is_dir():
+        raise RefusedError(f"{path}: is a file; a run needs a folder of its own.", "E-NOTEMPTY")
     path.mkdir(parents=True, exist_ok=True)
-    with _lock(path):
-        _check_free(path, verb, settings, resume=resume)
+    facts = {**facts, "parents": [_beside(p, path) for p in facts["parents"]]}
+    with locked(path):
+        _check_free(path, verb, settings, facts, resume=resume)
         record = {
             "verb": verb,
             "status": "running",
@@ -121,19 +125,14 @@ def open_run(
         )
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold the directory; the system lets go when the process dies."""
-    with (path / ".lock").open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            words = f"{path}: in use by another run. Use another --out, or wait for it to end."
-            raise RefusedError(words, "E-LOCKED") from error
-        yield
+def _beside(parent: dict[str, str], path: Path) -> dict[str, str]:
+    """Return a parent with its place relative to the run: no path of the machine is recorded."""
+    return {**parent, "path": os.path.relpath(parent["path"], path)}
 
 
-def _check_free(path: Path, verb: str, settings: Settings, *, resume: bool) -> None:
+def _check_free(
+    path: Path, verb: str, settings: Settings, facts: dict[str, Any], *, resume: bool
+) -> None:
     there = [p.name for p in path.iterdir() if p.name != ".lock"]
     if not there:
         return
@@ -144,8 +143,19 @@ def _check_free(path: Path, verb: str, settings: Settings, *, resume: bool) -> N
     if before.get("verb") != verb or before.get("config_digest") != settings.digest():
         words = f"{path}: a run of another verb or with other settings; --resume continues the same one."
         raise RefusedError(words, "E-RESUME")
+    changed = [k for k in SAME_ON_RESUME if _told(before.get(k)) != _told(facts.get(k))]
+    if changed:
+        words = f"{path}: its {', '.join(changed)} differ from now (other data or another split); start anew."
+        raise RefusedError(words, "E-RESUME")
     if before.get("status") == "done":
         raise RefusedError(f"{path}: this run is finished; there is nothing to resume.", "E-DONE")
+
+
+def _told(value: Any) -> Any:
+    """Return a fact as JSON gives it back; of parents, what they are and not where they lie."""
+    if isinstance(value, list):
+        return [{k: v for k, v in item.items() if k != "path"} for item in value]
+    return json.loads(json.dumps(value))
 
 
 def environment() -> dict[str, Any]:
@@ -189,9 +199,12 @@ def read(path: Path) -> Run:
             f"{path}: not a run (no run.json). Give the --out of a run.", "E-NORUN"
         )
     try:
-        return Run(path, json.loads(file.read_text()))
-    except ValueError as error:
+        record = json.loads(file.read_text())
+    except (ValueError, OSError) as error:
         raise RefusedError(f"{file}: not readable as JSON.", "E-RUN") from error
+    if not isinstance(record, dict):
+        raise RefusedError(f"{file}: not the record of a run.", "E-RUN")
+    return Run(path, record)
 
 
 def finished(path: Path, *verbs: str) -> Run:
@@ -211,15 +224,18 @@ def finished(path: Path, *verbs: str) -> Run:
 
 
 def find(root: Path, *verbs: str) -> list[Run]:
-    """Return finished runs of the verbs below a folder, newest first."""
-    runs = [read(p.parent) for p in sorted(root.glob("**/run.json"))]
+    """Return finished runs of the verbs below a folder, newest first; broken records are no runs."""
+    runs = []
+    for place in sorted(root.glob("**/run.json")):
+        with suppress(RefusedError):
+            runs.append(read(place.parent))
     good = [r for r in runs if r.record.get("status") == "done" and r.verb in verbs]
     return sorted(good, key=lambda r: str(r.record.get("ended")), reverse=True)
 
 
 def parent(path: Path, file: str) -> dict[str, str]:
     """Return where a run came from: the folder and the digest of its decisive file."""
-    return {"path": str(path.resolve()), "file": file, "sha256": sha256_file(path / file)}
+    return {"path": str(path), "file": file, "sha256": sha256_file(path / file)}
 
 
 def write_predictions(path: Path, table: pa.Table) -> None:

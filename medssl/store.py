@@ -19,7 +19,7 @@ from medssl.cohort import manifest as manifest_room
 from medssl.cohort.manifest import Manifest
 from medssl.config import DecodeConfig
 from medssl.errors import MedsslError, NothingUsableError, RefusedError
-from medssl.files import atomic, safe_cell, write_csv, write_json, write_text
+from medssl.files import atomic, locked, safe_cell, write_csv, write_json, write_text
 from medssl.formats import worker
 
 STORE_VERSION = 1
@@ -27,6 +27,7 @@ STORED_MAX = 65535
 SHARD_BYTES = 256 << 20
 DECODERS = ("pydicom", "pylibjpeg-openjpeg", "pylibjpeg-rle", "pyjpegls", "pillow", "nibabel")
 Progress = Callable[[int, int], None]
+OWNERS = ("patient_id", "study_id", "series_id", "site")
 INDEX = pa.schema(
     [
         ("image_id", pa.string()),
@@ -163,25 +164,32 @@ def decode(
     manifest = manifest_room.read(root)
     folder = root / "store" / store_digest(config)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "decode.json", config.model_dump(mode="json"))
-    paths = _paths(root)
-    kept = _still_good(root, folder, paths, manifest)
-    done = {row["image_id"] for row in kept}
-    images = {r["image_id"]: r for r in manifest.table.to_pylist()}
-    todo = [i for i in images if i not in done]
-    writer = _Writer(folder, kept)
-    jobs = (worker.Job(i, "decode", tuple(paths[i]), config.model_dump(mode="json")) for i in todo)
-    failed: dict[str, worker.Answer] = {}
-    for count, answer in enumerate(worker.run(jobs, workers), start=1):
-        if answer.code:
-            failed[answer.key] = answer
-        else:
-            writer.add(images[answer.key], answer)
-        if progress is not None:
-            progress(count, len(todo))
-    writer.finish()
-    _remember_stats(root, folder, paths)
-    _append_quarantine(root, images, failed)
+    with locked(folder):
+        write_json(folder / "decode.json", config.model_dump(mode="json"))
+        paths = _paths(root)
+        kept = _still_good(root, folder, paths, manifest)
+        done = {row["image_id"] for row in kept}
+        images = {r["image_id"]: r for r in manifest.table.to_pylist()}
+        todo = [i for i in images if i not in done]
+        if todo and not paths:
+            words = (
+                f"{root}: private/paths.json is not here, so {len(todo)} images cannot be found."
+            )
+            raise RefusedError([words, "Decode where the cohort was scanned."], "E-NOPATHS")
+        writer = _Writer(folder, kept, lambda here: _remember_stats(root, folder, paths, here))
+        settings = config.model_dump(mode="json")
+        jobs = (worker.Job(i, "decode", tuple(paths[i]), settings) for i in todo)
+        failed: dict[str, worker.Answer] = {}
+        for count, answer in enumerate(worker.run(jobs, workers), start=1):
+            if answer.code:
+                failed[answer.key] = answer
+            else:
+                writer.add(images[answer.key], answer)
+            if progress is not None:
+                progress(count, len(todo))
+        writer.finish()
+        write_json(folder / "set_aside.json", {i: a.code for i, a in sorted(failed.items())})
+        _append_quarantine(root, images, failed)
     if not writer.rows:
         words = f"{len(images)} images, none could be decoded; {root}/quarantine.csv says why."
         raise NothingUsableError(words, "E-NOTHING")
@@ -216,8 +224,7 @@ def _summary(
 def _paths(root: Path) -> dict[str, list[str]]:
     record = root / "private" / "paths.json"
     if not record.is_file():
-        words = f"{root}: private/paths.json is not here, so the files cannot be found; decode where you scanned."
-        raise RefusedError(words, "E-NOPATHS")
+        return {}
     return json.loads(record.read_text())["images"]  # type: ignore[no-any-return]
 
 
@@ -233,24 +240,41 @@ def _still_good(
 ) -> list[dict[str, Any]]:
     """Return the index rows whose source files did not change since they were decoded."""
     index, record = folder / "index.parquet", root / "private" / f"decoded-{folder.name}.json"
-    if not index.is_file() or not record.is_file():
+    if not index.is_file():
         return []
-    before = json.loads(record.read_text())
-    here = set(manifest.column("image_id"))
-    same = {i for i in here if i in before and before[i] == _stats(paths[i])}
-    return [row for row in pq.read_table(index).to_pylist() if row["image_id"] in same]
+    stored = set(pq.read_table(index, columns=["image_id"]).column("image_id").to_pylist())
+    before = json.loads(record.read_text()) if record.is_file() else dict.fromkeys(stored, None)
+    images = {row["image_id"]: row for row in manifest.table.to_pylist()}
+    same = {i for i in images if i in before and _unchanged(before[i], _stats(paths.get(i, [])))}
+    kept = [row for row in pq.read_table(index).to_pylist() if row["image_id"] in same]
+    # Whose picture it is may have been corrected since; the pixels are the same.
+    return [row | {n: images[row["image_id"]][n] for n in OWNERS} for row in kept]
 
 
-def _remember_stats(root: Path, folder: Path, paths: dict[str, list[str]]) -> None:
-    text = json.dumps({image: _stats(files) for image, files in paths.items()})
-    write_text(root / "private" / f"decoded-{folder.name}.json", text, 0o600)
+def _unchanged(before: list[list[int]] | None, now: list[list[int]]) -> bool:
+    """Return whether files are as they were; one that is not here now loses nothing decoded."""
+    gone = not now or any(size < 0 for size, _ in now)
+    return gone or before == now
+
+
+def _remember_stats(root: Path, folder: Path, paths: dict[str, list[str]], done: set[str]) -> None:
+    """Record size and time of the files behind every stored image; of absent ones, as they were."""
+    record = root / "private" / f"decoded-{folder.name}.json"
+    if not paths:
+        return
+    before = json.loads(record.read_text()) if record.is_file() else {}
+    now = {image: _stats(paths[image]) for image in done if image in paths}
+    kept = {i: before.get(i, s) if any(size < 0 for size, _ in s) else s for i, s in now.items()}
+    write_text(record, json.dumps(kept), 0o600)
 
 
 class _Writer:
     """Shards and index, written so that a stop in the middle costs the shard in hand only."""
 
-    def __init__(self, folder: Path, kept: list[dict[str, Any]]) -> None:
-        self.folder, self.rows = folder, list(kept)
+    def __init__(
+        self, folder: Path, kept: list[dict[str, Any]], remember: Callable[[set[str]], None]
+    ) -> None:
+        self.folder, self.rows, self.remember = folder, list(kept), remember
         used = [int(p.stem.partition("-")[2]) for p in folder.glob("pixels-*.npy")]
         self.shard = max(used, default=-1) + 1
         self.pending: list[dict[str, Any]] = []
@@ -288,6 +312,7 @@ class _Writer:
         self.rows.sort(key=lambda r: (r["image_id"], r["slice"]))
         with atomic(self.folder / "index.parquet") as out:
             pq.write_table(pa.Table.from_pylist(self.rows, schema=INDEX), out)
+        self.remember({row["image_id"] for row in self.rows})
         _places_of.cache_clear()
         _open_shard.cache_clear()
 
@@ -328,4 +353,24 @@ def open_store(root: Path, config: DecodeConfig) -> Store:
             f"Run: medssl decode {root} --size {config.size} --volumes {config.volumes}"
         )
         raise NothingUsableError(words, "E-NOSTORE")
-    return Store(folder, config, pq.read_table(index, schema=INDEX))
+    store = Store(folder, config, pq.read_table(index, schema=INDEX))
+    _check_current(root, store)
+    return store
+
+
+def _check_current(root: Path, store: Store) -> None:
+    """Raise unless the store holds the manifest's images, under the manifest's patients."""
+    manifest = manifest_room.read(root)
+    owner = dict(zip(manifest.column("image_id"), manifest.column("patient_id"), strict=True))
+    stored = dict(zip(store.column("image_id"), store.column("patient_id"), strict=True))
+    record = store.path / "set_aside.json"
+    aside = set(json.loads(record.read_text())) if record.is_file() else set()
+    absent = sum(i not in stored and i not in aside for i in owner)
+    other = sum(owner.get(i) != p for i, p in stored.items())
+    if absent or other:
+        words = (
+            f"{root}: the store is older than the manifest ({absent} images not decoded, {other} stored "
+            f"under another patient or gone). Run: medssl decode {root} --size {store.config.size} "
+            f"--volumes {store.config.volumes}"
+        )
+        raise NothingUsableError(words, "E-STORE-OLD")

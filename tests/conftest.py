@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # small networks; two threads on two busy cores only spin
+
 from medssl.cli import main
 from medssl.synthetic import SynthesisSettings, synthesize
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from medssl import runs
 from medssl.cohort import labels as label_room
-from medssl.config import DecodeConfig, validate
+from medssl.config import DecodeConfig
 from medssl.errors import MedsslError
+from medssl.loading import validate
 from medssl.store import Store, open_store
 
 
@@ -93,7 +94,7 @@ def open_review(path: Path) -> Review:
 
 def parent(run: runs.Run, file: str) -> Path | None:
     """Return where a parent of a run lies, if it is still there."""
-    found = [Path(p["path"]) for p in run.record["parents"] if p["file"] == file]
+    found = [run.path / p["path"] for p in run.record["parents"] if p["file"] == file]
     return found[0] if found and found[0].is_dir() else None
 
 

@@ -15,6 +15,7 @@ from medssl.files import atomic, read_table
 
 WHOLE = -1
 MAX_VALUES = 20
+LEAST_ROWS = 4
 # Most specific first: the first key column found decides.
 KEYS = {
     "sop_uid": ("sop_instance_uid", "sopinstanceuid", "sop_uid"),
@@ -25,7 +26,10 @@ KEYS = {
     "patient_id": ("patient_id", "patientid", "participant_id", "subject", "patient"),
 }
 SLICE = ("slice", "slice_index")
-IDENTIFYING = re.compile(r"name|birth|dob|mrn|address|phone|mail|date|uid|(^|_)id$", re.IGNORECASE)
+IDENTIFYING = re.compile(
+    r"name|birth|dob|mrn|nhs|ssn|insur|versich|address|phone|mail|date|uid|number|nummer|(^|_)id$|_nr$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,9 @@ def _label_columns(
     rows: list[dict[str, str]], wanted: tuple[str, ...], name: str
 ) -> tuple[list[str], dict[str, str]]:
     columns = list(rows[0])
-    taken = {c for names in (*KEYS.values(), SLICE) if (c := _find(columns, names)) is not None}
+    known = {name for names in (*KEYS.values(), SLICE) for name in names}
+    taken = {c for c in columns if c.lower() in known}
+    patient = _find(columns, KEYS["patient_id"])
     if wanted:
         absent = [w for w in wanted if w not in columns]
         if absent:
@@ -77,24 +83,36 @@ def _label_columns(
         values = {row[column] for row in rows} - {""}
         if IDENTIFYING.search(column):
             out[column] = "its name says it may identify; name it with --label to take it"
-        elif len(values) > min(MAX_VALUES, max(2, len(rows) // 2)):
+        elif len(values) > min(MAX_VALUES, len(rows) // LEAST_ROWS):
             out[column] = f"{len(values)} different values; name it with --label to take it"
+        elif len(values) > 2 and patient is not None and _one_patient_each(rows, column, patient):
+            out[column] = "each value belongs to one patient; name it with --label to take it"
         else:
             keep.append(column)
     return keep, out
 
 
+def _one_patient_each(rows: list[dict[str, str]], column: str, patient: str) -> bool:
+    owners: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row[column]:
+            owners[row[column]].add(row[patient])
+    return all(len(found) == 1 for found in owners.values())
+
+
 Item = tuple[str, int]
+Index = dict[str, dict[str, list[Item]]]
 
 
 def join(
-    path: Path, index: dict[str, dict[str, list[str]]], wanted: tuple[str, ...] = ()
+    path: Path, index: Index, depth: dict[str, int], wanted: tuple[str, ...] = ()
 ) -> tuple[dict[Item, dict[str, str]], JoinReport]:
     """Join one table to images.
 
     Args:
         path: CSV or TSV, read as text.
-        index: for every key kind, the images behind each original key value.
+        index: for every key kind, the images (or single planes of them) behind each key value.
+        depth: number of planes of every image.
         wanted: label columns to take; empty takes those with few values.
 
     Returns:
@@ -113,20 +131,25 @@ def join(
     problems: list[str] = []
     orphans = 0
     for number, row in enumerate(rows, start=2):
-        images = index.get(kind, {}).get(normalise_id(row[key]), [])
-        orphans += not images
         place = _slice_of(row, slice_column, path.name, number, problems)
-        for image in images:
+        found_here = index.get(kind, {}).get(normalise_id(row[key]), [])
+        if kind == "file" and len({image for image, _ in found_here}) > 1:
+            words = f"{path.name}, line {number}: {len(found_here)} files have that name; give the path."
+            problems.append(words)
+            continue
+        items = [(i, at if place == WHOLE else place) for i, at in found_here if place < depth[i]]
+        orphans += not items
+        for item in items:
             for column in columns:
                 value = row[column]
                 if value == "":
                     continue
-                old = found[image, place].setdefault(column, value)
-                first = lines.setdefault(((image, place), column), number)
+                old = found[item].setdefault(column, value)
+                first = lines.setdefault((item, column), number)
                 if old != value:
                     problems.append(
                         f"{path.name}, lines {first} and {number}: {column} is {old!r} and "
-                        f"{value!r} for the same image ({image}); decide which is right."
+                        f"{value!r} for the same image ({item[0]}); decide which is right."
                     )
     if problems:
         raise UsageError(problems[:20], "E-LABEL-CONFLICT")
@@ -135,6 +158,24 @@ def join(
         path.name, shown, len(rows), len(rows) - orphans, orphans, tuple(columns), left_out
     )
     return dict(found), report
+
+
+def merge(tables: list[dict[Item, dict[str, str]]]) -> dict[Item, dict[str, str]]:
+    """Return the labels of several tables as one.
+
+    Raises:
+        UsageError: two tables give one image two values of one column.
+    """
+    out: dict[Item, dict[str, str]] = defaultdict(dict)
+    problems = []
+    for table in tables:
+        for item, values in table.items():
+            for column, value in values.items():
+                if out[item].setdefault(column, value) != value:
+                    problems.append(f"two label tables give {item[0]} two values of {column}.")
+    if problems:
+        raise UsageError(problems[:20], "E-LABEL-CONFLICT")
+    return dict(out)
 
 
 def _slice_of(

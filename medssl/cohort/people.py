@@ -1,6 +1,8 @@
 """Which patient an object belongs to: its header, a table, or its BIDS label."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from medssl.cohort.privacy import normalise_id
 from medssl.errors import UsageError
 from medssl.files import read_table
 
-BIDS_SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)")
+BIDS_SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)(?=[_.])")
 BIDS_SESSION = re.compile(r"ses-([A-Za-z0-9]+)")
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 PATIENT = ("patient_id", "participant_id", "subject", "patient")
@@ -18,15 +20,16 @@ FILE = ("file", "path", "filename", "image")
 
 @dataclass(frozen=True)
 class People:
-    """What tables say: rows by file (relative path or name) and by patient."""
+    """What tables say: rows by file (relative path, or a name that one file has) and by patient."""
 
     by_file: dict[str, dict[str, str]] = field(default_factory=dict)
     by_patient: dict[str, dict[str, str]] = field(default_factory=dict)
+    ambiguous: frozenset[str] = frozenset()
 
     def row(self, relative: Path, patient: str | None) -> dict[str, str]:
         """Return the table row of a file, else of a patient, else nothing."""
         for name in (relative.as_posix(), relative.name):
-            if name in self.by_file:
+            if name in self.by_file and name not in self.ambiguous:
                 return self.by_file[name]
         return self.by_patient.get(patient or "", {})
 
@@ -36,12 +39,16 @@ class People:
         named = next((row[c] for c in PATIENT if row.get(c)), None)
         if named is not None:
             return named
-        match = BIDS_SUBJECT.search(relative.as_posix())
+        match = BIDS_SUBJECT.match(relative.name)
         return match[0] if match is not None else None
 
 
-def read_people(tables: list[Path]) -> People:
+def read_people(tables: list[Path], names: Iterable[str] = ()) -> People:
     """Read tables that name patients; ``participants.tsv`` is one.
+
+    Args:
+        tables: CSV or TSV.
+        names: bare names of all files found; one that two files have names neither.
 
     Raises:
         UsageError: a table without a patient column, or a file named for two patients.
@@ -65,7 +72,8 @@ def read_people(tables: list[Path]) -> People:
                 problems.append(f"{path.name}, line {number}: a file is named twice.")
     if problems:
         raise UsageError(problems[:20], "E-PEOPLE")
-    return People(by_file, by_patient)
+    twice = frozenset(n for n, count in Counter(names).items() if count > 1)
+    return People(by_file, by_patient, twice)
 
 
 def study_of(relative: Path) -> str:
@@ -83,7 +91,7 @@ def is_derivative(relative: Path) -> bool:
 def check_site(name: str) -> str:
     """Return the site name, or raise UsageError if it could not name a file."""
     if SITE_NAME.fullmatch(name) is None:
-        words = f"site {name!r}: use 1 to 32 letters, digits, '-' or '_'."
+        words = "a site name has 1 to 32 letters, digits, '-' or '_', the first no '-' or '_'."
         raise UsageError(words, "E-SITE")
     return name
 

@@ -30,7 +30,7 @@ class SiteKey:
 
     def pseudonym(self, prefix: str, *parts: str) -> str:
         """Return ``prefix_`` and 16 hex digits of HMAC-SHA256 over the site and the parts."""
-        message = "\x1f".join((self.site, *parts)).encode()
+        message = "\x1f".join((self.site, *parts)).encode(errors="surrogateescape")
         return f"{prefix}_{hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:16]}"
 
 
@@ -53,20 +53,23 @@ def open_key(site: str, path: Path | None, cohort: Path) -> SiteKey:
         UsageError: not a key file.
     """
     where = (path if path is not None else default_key_file(site)).expanduser()
-    if where.resolve().is_relative_to(cohort.resolve()):
-        words = f"{where}: a key inside the cohort would travel with it. Keep it elsewhere."
+    homes = [p for p in where.resolve().parents if (p / "manifest.parquet").is_file()]
+    if where.resolve().is_relative_to(cohort.resolve()) or homes:
+        words = f"{where}: a key inside a cohort would travel with it. Keep it elsewhere."
         raise RefusedError(words, "E-KEY-PLACE")
     if not where.exists():
         where.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as out:
             out.write(secrets.token_hex(KEY_BYTES) + "\n")
+    if not where.is_file():
+        raise UsageError(f"{where}: not a key file.", "E-KEY")
     if where.stat().st_mode & 0o077:
         words = (
             f"{where}: readable by others (mode {where.stat().st_mode & 0o777:o}). Run: chmod 600."
         )
         raise RefusedError(words, "E-KEY-MODE")
-    text = where.read_text(encoding="utf-8").strip()
+    text = where.read_text(encoding="utf-8", errors="replace").strip()
     if len(text) < KEY_BYTES:
         words = f"{where}: {len(text)} characters; a key has at least {KEY_BYTES}."
         raise UsageError(words, "E-KEY")

@@ -1,19 +1,17 @@
 """The verb scan: a folder becomes a manifest, a quarantine list and accounts that add up."""
 
-import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from medssl.cohort import labels as label_room
 from medssl.cohort import manifest as manifest_room
-from medssl.cohort.people import People, check_site, details, is_derivative, read_people, study_of
-from medssl.cohort.privacy import SiteKey, age_band, normalise_id, open_key
-from medssl.cohort.stacks import stack
+from medssl.cohort.people import check_site, is_derivative, read_people
+from medssl.cohort.privacy import normalise_id
+from medssl.cohort.rows import Keys, Private, Sites, build
 from medssl.cohort.walk import Found, walk
 from medssl.errors import MedsslError, NothingUsableError, RefusedError, UsageError
 from medssl.files import write_csv, write_json, write_text
@@ -65,7 +63,7 @@ class ScanSummary:
     reasons: dict[str, int]
     labels: tuple[label_room.JoinReport, ...]
     labelled_images: int
-    key_files: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
 
 
 def scan(settings: ScanSettings, progress: Progress | None = None) -> ScanSummary:
@@ -80,18 +78,23 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> ScanSummar
     _check(settings)
     entries = {e.file_id: e for e in walk(settings.sources)}
     headers = _headers(entries, settings, progress)
-    people = read_people([*settings.tables, *_participants(settings.sources)])
-    keys = _Keys(settings)
-    rows, private = _rows(entries, headers, people, keys)
-    _write_accounts(settings, entries, private)
+    tables = [*settings.tables, *_participants(settings.sources)]
+    people = read_people(tables, (e.path.name for e in entries.values()))
+    keys = Keys(settings.out, settings.key_file)
+    sites = Sites(settings.site, settings.site_column)
+    rows, private = build(entries, headers, people, keys, sites)
     if not rows:
+        if not settings.update:
+            _write_accounts(settings, entries, private)
         words = f"{len(entries)} files found, none usable; {settings.out}/quarantine.csv says why."
         raise NothingUsableError(words, "E-NOTHING")
-    joined, reports = _labels(settings, private)
+    # Everything that may be refused comes before the first write.
+    joined, reports = _labels(settings, rows, private)
     manifest = manifest_room.write(settings.out, rows, keys.digests)
+    _write_accounts(settings, entries, private)
     if settings.labels:
         label_room.write(settings.out, joined)
-    summary = _summary(entries, manifest, reports, joined, keys)
+    summary = _summary(entries, manifest, reports, joined)
     _write_cohort(settings, summary)
     return summary
 
@@ -118,6 +121,8 @@ def _check(settings: ScanSettings) -> None:
         words = f"{settings.out}: holds a cohort already. Use another --out, or --update to scan it again."
         raise RefusedError(words, "E-EXISTS")
     ours = any((settings.out / n).exists() for n in ("manifest.parquet", "quarantine.csv"))
+    if settings.out.exists() and not settings.out.is_dir():
+        raise UsageError(f"{settings.out}: is a file; --out is a folder.", "E-USAGE")
     if settings.out.exists() and any(settings.out.iterdir()) and not ours:
         words = (
             f"{settings.out}: not empty and not a cohort; nothing was written. Use another --out."
@@ -126,14 +131,41 @@ def _check(settings: ScanSettings) -> None:
 
 
 def _with_earlier(settings: ScanSettings) -> ScanSettings:
-    """On --update, read the sources of the earlier scans again."""
+    """On --update, read the sources, tables and labels of the earlier scans again, as they were.
+
+    Raises:
+        RefusedError: an earlier source is not there, or belongs to another site.
+    """
     record = settings.out / "private" / "paths.json"
     if not settings.update or not record.is_file():
         return settings
-    earlier = [Path(s) for s in json.loads(record.read_text())["sources"]]
-    here = {s.resolve() for s in settings.sources}
-    extra = tuple(s for s in earlier if s.resolve() not in here and s.exists())
-    return replace(settings, sources=(*extra, *settings.sources))
+    before = json.loads(record.read_text())
+    problems = []
+    if (settings.site, settings.site_column) != (before["site"], before["site_column"]):
+        problems.append(
+            f"{settings.out}: was scanned as site {before['site'] or before['site_column']}; a cohort of "
+            "another site needs a folder of its own."
+        )
+    gone = [k for k in before["sources"] if not Path(k).exists()]
+    if gone:
+        problems.append(
+            f"{settings.out}: {len(gone)} source(s) of the earlier scan are not there now, so their images "
+            "would vanish. Mount them, or scan into a new folder."
+        )
+    if problems:
+        raise RefusedError(problems, "E-UPDATE")
+    return replace(
+        settings,
+        sources=_joined(before["sources"], settings.sources),
+        tables=_joined(before["tables"], settings.tables),
+        labels=_joined(before["labels"], settings.labels),
+        label_columns=tuple(dict.fromkeys([*before["label_columns"], *settings.label_columns])),
+    )
+
+
+def _joined(earlier: list[str], now: tuple[Path, ...]) -> tuple[Path, ...]:
+    places = {p.resolve(): p for p in [*map(Path, earlier), *now]}
+    return tuple(places.values())
 
 
 def _participants(sources: tuple[Path, ...]) -> list[Path]:
@@ -161,203 +193,25 @@ def _headers(
     return {key: headers[key] for key in entries if key in headers}
 
 
-class _Keys:
-    """The key of every site met, opened once."""
-
-    def __init__(self, settings: ScanSettings) -> None:
-        self.settings = settings
-        self.keys: dict[str, SiteKey] = {}
-        self.earlier: dict[str, str] = {}
-        with contextlib.suppress(MedsslError):
-            self.earlier = manifest_room.read(settings.out).sites
-
-    def of(self, site: str) -> SiteKey:
-        if site not in self.keys:
-            key = open_key(site, self.settings.key_file, self.settings.out)
-            if self.earlier.get(site, key.digest) != key.digest:
-                words = (
-                    f"site {site}: this cohort was scanned with another key ({self.earlier[site]}, now "
-                    f"{key.digest}); the same patient would get two names. Give the site's own --key-file."
-                )
-                raise RefusedError(words, "E-KEY-CHANGED")
-            self.keys[site] = key
-        return self.keys[site]
-
-    @property
-    def digests(self) -> dict[str, str]:
-        return {site: key.digest for site, key in sorted(self.keys.items())}
-
-
-@dataclass(frozen=True)
-class _Private:
-    """The identifiers behind one image; stays in ``private/``."""
-
-    image_id: str
-    patient_id: str
-    files: tuple[str, ...]
-    original: dict[str, str]
-
-
-def _rows(
-    entries: dict[str, Found],
-    headers: dict[str, dict[str, Any]],
-    people: People,
-    keys: _Keys,
-) -> tuple[list[dict[str, Any]], list[_Private]]:
-    _set_aside_doubtful(entries, headers, people)
-    rows: list[dict[str, Any]] = []
-    private: list[_Private] = []
-    for files, notes, step in stack(headers):
-        entry, head = entries[files[0]], headers[files[0]]
-        site = _site(entry, head, people, keys.settings)
-        if site is None:
-            for name in files:
-                words = f"no site: the table has no {keys.settings.site_column} for this patient"
-                entries[name] = entries[name].refused("E-NOSITE", words)
-            continue
-        row, secret = _row(entry, head, files, (site, keys.of(site)), people)
-        row["notes"] = " ".join([*row["notes"], *notes])
-        if step is not None:
-            row["spacing_slice_mm"] = step
-        rows.append(row)
-        private.append(secret)
-        for name in files:
-            entries[name] = entries[name].judged("indexed", image=row["image_id"])
-    _set_days(rows, private)
-    return rows, private
-
-
-def _set_aside_doubtful(
-    entries: dict[str, Found], headers: dict[str, dict[str, Any]], people: People
-) -> None:
-    """Quarantine what has no patient, a UID met before, or a series of two patients."""
-    seen: dict[str, str] = {}
-    owners: dict[str, set[str]] = defaultdict(set)
-    for name, head in headers.items():
-        head["patient"] = normalise_id(_patient(entries[name], head, people) or "")
-        if head["private"].get("series_uid"):
-            owners[head["private"]["series_uid"]].add(head["patient"])
-    for name in list(headers):
-        head = headers[name]
-        uid = head["private"].get("sop_uid", "")
-        if not head["patient"].strip("^. -_"):
-            code, words = (
-                "E-NOPATIENT",
-                "no patient: PatientID is blank, or no table or label names one",
-            )
-        elif len(owners.get(head["private"].get("series_uid", ""), ())) > 1:
-            code, words = "E-TWO-PATIENTS", "its series names two patients; ask which is right"
-        elif uid and uid in seen:
-            code, words = (
-                "E-SAME-UID",
-                f"the same SOPInstanceUID as {seen[uid]}; one of them was kept",
-            )
-        else:
-            seen.setdefault(uid, name)
-            continue
-        entries[name] = entries[name].refused(code, words)
-        del headers[name]
-
-
-def _patient(entry: Found, head: dict[str, Any], people: People) -> str | None:
-    if head["kind"] == "dicom":
-        return str(head["private"]["patient_id"])
-    if head["kind"] == "raster" and not people.row(entry.relative, None):
-        return None
-    return people.patient(entry.relative)
-
-
-def _site(entry: Found, head: dict[str, Any], people: People, settings: ScanSettings) -> str | None:
-    if settings.site is not None:
-        return settings.site
-    row = people.row(entry.relative, head["patient"])
-    value = row.get((settings.site_column or "").lower(), "")
-    return check_site(value) if value else None
-
-
-def _row(
-    entry: Found,
-    head: dict[str, Any],
-    files: tuple[str, ...],
-    place: tuple[str, SiteKey],
-    people: People,
-) -> tuple[dict[str, Any], _Private]:
-    site, key = place
-    secret, public = head["private"], dict(head["public"])
-    patient = (secret.get("issuer", ""), head["patient"])
-    study = secret.get("study_uid") or study_of(entry.relative) or head["patient"]
-    series = secret.get("series_uid") or entry.relative.as_posix()
-    many = len(files) > 1
-    told = details(people.row(entry.relative, head["patient"]))
-    years = public.pop("age_years", None)
-    volume = many or head["kind"] == "nifti"
-    row = {
-        **{c.name: None for c in manifest_room.COLUMNS},
-        **public,
-        "image_id": key.pseudonym("i", series if many else secret.get("sop_uid") or series),
-        "patient_id": key.pseudonym("p", *patient),
-        "study_id": key.pseudonym("t", *patient, study),
-        "series_id": key.pseudonym("s", *patient, series),
-        "site": site,
-        "format": head["kind"],
-        "kind": "volume" if volume else "frames" if public["frames"] > 1 else "image",
-        "frames": len(files) if many else public["frames"],
-        "sex": public.get("sex") or told["sex"],
-        "age_band": age_band(told["age_years"] if years is None else years),
-        "file_id": entry.file_id,
-    }
-    original = {
-        "sop_uid": secret.get("sop_uid", ""),
-        "series_uid": secret.get("series_uid", ""),
-        "study_uid": secret.get("study_uid", ""),
-        "accession": secret.get("accession", ""),
-        "patient_id": head["patient"],
-        "study_date": secret.get("study_date", ""),
-        "file": entry.relative.as_posix(),
-    }
-    return row, _Private(row["image_id"], row["patient_id"], files, original)
-
-
-def _set_days(rows: list[dict[str, Any]], private: list[_Private]) -> None:
-    """Replace dates by days since the patient's first study: intervals survive, dates do not."""
-    dates: dict[str, date] = {}
-    for one in private:
-        with contextlib.suppress(ValueError):
-            dates[one.image_id] = (
-                datetime.strptime(one.original["study_date"], "%Y%m%d").replace(tzinfo=UTC).date()
-            )
-    first: dict[str, date] = {}
-    for row in rows:
-        day = dates.get(row["image_id"])
-        if day is not None:
-            first[row["patient_id"]] = min(day, first.get(row["patient_id"], day))
-    for row in rows:
-        day = dates.get(row["image_id"])
-        row["day"] = None if day is None else (day - first[row["patient_id"]]).days
-
-
 def _labels(
-    settings: ScanSettings, private: list[_Private]
+    settings: ScanSettings, rows: list[dict[str, Any]], private: list[Private]
 ) -> tuple[dict[label_room.Item, dict[str, str]], list[label_room.JoinReport]]:
-    index: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    index: label_room.Index = defaultdict(lambda: defaultdict(list))
     for one in private:
         for kind in label_room.KEYS:
-            value = one.original.get(kind, "")
-            if value:
-                index[kind][normalise_id(value)].append(one.image_id)
-        index["file"][Path(one.original["file"]).name].append(one.image_id)
-    joined: dict[label_room.Item, dict[str, str]] = defaultdict(dict)
-    reports = []
+            for plane, value in one.originals(kind):
+                index[kind][normalise_id(value)].append((one.image_id, plane))
+    depth = {row["image_id"]: row["frames"] for row in rows}
+    found, reports = [], []
     for path in settings.labels:
-        found, report = label_room.join(path, index, settings.label_columns)
-        for item, values in found.items():
-            joined[item].update(values)
+        labels, report = label_room.join(path, index, depth, settings.label_columns)
+        found.append(labels)
         reports.append(report)
-    return dict(joined), reports
+    return label_room.merge(found), reports
 
 
 def _write_accounts(
-    settings: ScanSettings, entries: dict[str, Found], private: list[_Private]
+    settings: ScanSettings, entries: dict[str, Found], private: list[Private]
 ) -> None:
     """Write ``quarantine.csv`` and the private files; every entry has a verdict by now."""
     folder = settings.out / "private"
@@ -394,9 +248,16 @@ def _write_accounts(
         0o600,
     )
     paths = {p.image_id: [str(entries[f].path.absolute()) for f in p.files] for p in private}
-    sources = [str(s.absolute()) for s in settings.sources]
+    given = {k: getattr(settings, k) for k in ("sources", "tables", "labels")}
+    record = {
+        "site": settings.site,
+        "site_column": settings.site_column,
+        "label_columns": settings.label_columns,
+        **{k: [str(p.absolute()) for p in places] for k, places in given.items()},
+        "images": paths,
+    }
     # ASCII JSON keeps file names that are not UTF-8; a CSV for people would not.
-    text = json.dumps({"sources": sources, "images": paths}, indent=0)
+    text = json.dumps(record, indent=0)
     write_text(folder / "paths.json", text, 0o600)
 
 
@@ -405,7 +266,6 @@ def _summary(
     manifest: manifest_room.Manifest,
     reports: list[label_room.JoinReport],
     joined: dict[label_room.Item, dict[str, str]],
-    keys: _Keys,
 ) -> ScanSummary:
     states = Counter(e.state for e in entries.values())
     if states["indexed"] + states["skipped"] + states["quarantined"] != len(entries):
@@ -415,7 +275,7 @@ def _summary(
     per_patient = Counter(manifest.column("patient_id"))
     images = set(manifest.column("image_id"))
     site_of = dict(zip(manifest.column("patient_id"), manifest.column("site"), strict=True))
-    shown = {site: str(keys.settings.key_file or "default") for site in keys.keys}
+    notes = Counter(code for text in manifest.column("notes") for code in text.split())
     return ScanSummary(
         found=len(entries),
         indexed=states["indexed"],
@@ -428,11 +288,10 @@ def _summary(
         reasons=dict(Counter(e.code for e in entries.values() if e.code).most_common()),
         labels=tuple(reports),
         labelled_images=len({image for image, _ in joined} & images),
-        key_files=shown,
+        notes=dict(notes.most_common()),
     )
 
 
 def _write_cohort(settings: ScanSettings, summary: ScanSummary) -> None:
-    data = asdict(summary)
-    data.pop("key_files")
-    write_json(settings.out / "cohort.json", {"schema": manifest_room.SCHEMA_VERSION, **data})
+    data = {"schema": manifest_room.SCHEMA_VERSION, **asdict(summary)}
+    write_json(settings.out / "cohort.json", data)

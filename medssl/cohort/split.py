@@ -77,7 +77,8 @@ def split(
     """Write ``split.parquet``; patients of an earlier split stay where they are.
 
     Patients with identical pictures are one unit: they move together. Patients without any label
-    in a cohort that has labels are ``unlabelled``: pretraining may read them, tests never do.
+    in a cohort that has labels are ``unlabelled``: pretraining may read them, tests never do; when
+    labels arrive later they become ``train``.
 
     Raises:
         UsageError: impossible fractions, or a table that contradicts itself.
@@ -126,6 +127,8 @@ def _drawn(
     for patient in manifest.patients:
         if patient not in after and unit[patient] in placed:
             after[patient] = placed[unit[patient]]
+        if after.get(patient) == UNLABELLED and patient in strata:
+            after[patient] = "train"  # it may have been pretrained on, so never val or test
     labelled = {p: s for p, s in strata.items() if p not in after}
     heads = {unit[p]: labelled[p] for p in sorted(labelled, reverse=True)}
     drawn = assign(heads, seed, fractions) if not before else _alone(heads, seed, fractions)
@@ -185,16 +188,22 @@ def _units(root: Path, manifest: Manifest) -> dict[str, str]:
     return {p: find(p) for p in head}
 
 
+def check_units(root: Path, manifest: Manifest, after: dict[str, str]) -> None:
+    """Raise RefusedError if patients with a picture in common are trained on and tested on."""
+    _check_units(_units(root, manifest), after)
+
+
 def _check_units(unit: dict[str, str], after: dict[str, str]) -> None:
     places: dict[str, set[str]] = defaultdict(set)
     for patient, place in after.items():
-        if patient in unit and place in SPLITS:
-            places[unit[patient]].add(place)
+        if patient in unit:
+            places[unit[patient]].add("train" if place == UNLABELLED else place)
     torn = [p for p, found in places.items() if len(found) > 1]
     if torn:
         words = (
             f"{len(torn)} group(s) of patients share identical pictures and lie in two splits "
-            f"({torn[0]} first). They may be one person: put them together with --file."
+            f"({torn[0]} first). They may be one person. Remove split.parquet and split anew after "
+            "decoding, or name them together in --file; encoders of the old split are void."
         )
         raise RefusedError(words, "E-LEAK")
 

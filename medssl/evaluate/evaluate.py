@@ -154,7 +154,15 @@ def _evidence(
         join=share if case.label_table and len(here.codes) else None,
         with_event=min(c[0] for c in counts),
         without=min(c[1] for c in counts),
+        missing=_missing(case),
     )
+
+
+def _missing(case: Case) -> str:
+    if not case.unknown:
+        return ""
+    listed = ", ".join(repr(v) for v in case.unknown)
+    return f"The labels here ({listed}) are none of the model's ({', '.join(case.classes)})"
 
 
 def _about(table: pa.Table, labelled: int) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _of_group(answers: Answers, resamples: int, seed: int) -> list[dict[str, Any
     out = []
     if len(answers.classes) > 2:
         interval = patient_bootstrap(
-            lambda r: met.macro_auroc(answers.codes[r], answers.scores[r]),
+            lambda r: _macro(answers, r),
             answers.patient,
             resamples=resamples,
             seed=seed,
@@ -99,6 +99,14 @@ def _of_group(answers: Answers, resamples: int, seed: int) -> list[dict[str, Any
             interval = patient_bootstrap(statistic, answers.patient, resamples=resamples, seed=seed)
             out.append(_row(name, answers.classes[k], interval, int(y.sum())))
     return out
+
+
+def _macro(answers: Answers, rows: IntArray) -> float | None:
+    """Return the mean AUROC over all classes; a mean over fewer would be another quantity."""
+    codes = answers.codes[rows]
+    if len(np.unique(codes)) < len(answers.classes):
+        return None
+    return met.macro_auroc(codes, answers.scores[rows])
 
 
 def statistics(y: IntArray, p: FloatArray, threshold: float) -> dict[str, Statistic]:

@@ -39,6 +39,7 @@ class Evidence:
         headline: metric of the first two rules.
         updated: rows of ``performance.after_local_update``.
         join: share of pictures with a usable label; None without a label table.
+        missing: why there is no label, where it is not for want of a table.
         with_event, without: patients with and without the finding; the least over classes.
     """
 
@@ -48,12 +49,14 @@ class Evidence:
     join: float | None
     with_event: int
     without: int
+    missing: str = ""
 
 
 def decide(evidence: Evidence, config: EvaluateConfig) -> Verdict:
     """Return the verdict that the rules give."""
     if evidence.join is None:
-        words = "There are no labels here, so nothing can be said about how well the model does."
+        words = evidence.missing or "There are no labels here"
+        words += ", so nothing can be said about how well the model does."
         return Verdict(CANNOT_TELL, 1, (words,))
     low = _below_floor(evidence, config)
     if low:

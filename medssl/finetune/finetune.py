@@ -16,14 +16,14 @@ from medssl.cohort import manifest as manifest_room
 from medssl.cohort import split as split_room
 from medssl.cohort.privacy import check_keys, patient_digest
 from medssl.config import FinetuneConfig
-from medssl.errors import RefusedError, UsageError
+from medssl.errors import NothingUsableError, RefusedError, UsageError
 from medssl.evaluate.calibration import fit_temperature
 from medssl.evaluate.metrics import threshold_for_sensitivity, youden_threshold
 from medssl.files import atomic, write_json
 from medssl.finetune import curve as curve_room
 from medssl.finetune.curve import BASELINE, PIXELS, PRETRAINED, Cell, Progress, Start
 from medssl.finetune.probe import FloatArray, softmax
-from medssl.finetune.task import Task, make_task
+from medssl.finetune.task import Task, draws, make_task
 from medssl.models import weights
 from medssl.models.embed import embed
 from medssl.models.encoder import Encoder, build
@@ -72,6 +72,9 @@ def finetune(
     store = open_store(data, card.decode)
     task = make_task(config, data, store)
     _check_modes(config)
+    if all(v is None for v in draws(task, config.budgets, config.seed * 1000).values()):
+        words = f"{data}: no budget of {config.budgets} % holds a patient of every class; raise budgets."
+        raise NothingUsableError(words, "E-BUDGETS")
     held = np.isin(task.split, ["val", "test"])
     known = check_unseen(card.seen, task.patient[held], allow=allow_seen)
     store.verify(task.rows)
@@ -88,7 +91,7 @@ def finetune(
         chosen = curve_room.best(task, grid)
         kept = _keep(out, chosen, encoder, card, task, config, digest, manifest.sites)
         runs.write_predictions(
-            out / "predictions.parquet", _predictions(task, store, grid, kept["scores"])
+            out / "predictions.parquet", _predictions(task, store, grid, chosen, kept["scores"])
         )
         _write_embeddings(out, kept["encoder"], card, store, data)
         summary |= _summary(task, chosen, rows, begun) | {"classifier_sha256": kept["sha256"]}
@@ -158,7 +161,8 @@ def _keep(
     scores = softmax(logits / temperature)
     module = torch.nn.ModuleDict({"encoder": kept.cpu(), "head": head.cpu()})
     sha = weights.save_tensors(out / "classifier.safetensors", module)
-    labelled = {patient_digest(p) for p in task.patient[task.split == "train"]}
+    # Validation patients chose the cell, the temperature and the thresholds: they count as seen.
+    labelled = {patient_digest(p) for p in task.patient[task.split != "test"]}
     seen = tuple(sorted(labelled | set(card.seen)))
     whole_card = asdict(card) | {"seen": seen, "site_keys": {**card.site_keys, **site_keys}}
     whole_card |= {"encoder": card.encoder.model_dump(), "decode": card.decode.model_dump()}
@@ -191,7 +195,9 @@ def _thresholds(task: Task, scores: FloatArray, config: FinetuneConfig) -> dict[
     return out
 
 
-def _predictions(task: Task, store: Store, grid: list[Cell], final: FloatArray) -> pa.Table:
+def _predictions(
+    task: Task, store: Store, grid: list[Cell], chosen: Cell, final: FloatArray
+) -> pa.Table:
     """Return the predictions of every cell, and of the kept classifier, on held-out patients."""
     held = np.flatnonzero(np.isin(task.split, ["val", "test"]))
     rows = task.rows[held]
@@ -204,7 +210,7 @@ def _predictions(task: Task, store: Store, grid: list[Cell], final: FloatArray) 
         "label": np.array(task.classes, dtype=object)[task.codes[held]],
     }
     blocks = [((c.init, c.mode, c.budget, c.seed), c.scores) for c in grid]
-    blocks.append(((PRETRAINED, CLASSIFIER, 100.0, 0), final))
+    blocks.append(((PRETRAINED, CLASSIFIER, chosen.budget, chosen.seed), final))
     tables = [_block(common, where, scores[held], task.classes) for where, scores in blocks]
     return pa.concat_tables(tables)
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,14 @@ NON_IMAGE = (
 )
 CODE_STRING = re.compile(r"[A-Z0-9 _]{1,16}")
 PLAIN_TEXT = re.compile(r"[^A-Za-z0-9 .,+/()_-]")
+IDENTIFYING = (
+    "PatientName",
+    "PatientID",
+    "OtherPatientIDs",
+    "AccessionNumber",
+    "PatientBirthDate",
+    "StudyID",
+)
 MAX_DECLARED_BYTES = 256 << 20
 STACK_MODALITIES = {"CT", "MR", "PT", "NM"}
 
@@ -82,7 +91,6 @@ def header(path: Path) -> dict[str, Any]:
         "accession": _text(ds, "AccessionNumber"),
         "study_date": _text(ds, "StudyDate"),
     }
-    secrets = [*private.values(), *_text(ds, "PatientName").split("^")]
     spacing, calibrated = _pixel_spacing(ds)
     public = {
         "modality": _code(ds, "Modality"),
@@ -100,8 +108,8 @@ def header(path: Path) -> dict[str, Any]:
         "bits": int(ds.get("BitsStored") or ds.get("BitsAllocated") or 0),
         "photometric": _code(ds, "PhotometricInterpretation"),
         "transfer_syntax": str(ds.file_meta.get("TransferSyntaxUID", "")),
-        "manufacturer": _label(ds, "Manufacturer", secrets),
-        "model": _label(ds, "ManufacturerModelName", secrets),
+        "manufacturer": _label(ds, "Manufacturer"),
+        "model": _label(ds, "ManufacturerModelName"),
         "notes": [] if calibrated else ["W-UNCALIBRATED"],
     }
     return {"public": public, "private": private, "stack": _stack(ds, frames)}
@@ -151,16 +159,38 @@ def _text(ds: Dataset, keyword: str) -> str:
 
 
 def _code(ds: Dataset, keyword: str) -> str | None:
+    """Coded text that may leave: a code string with a letter in front that names nobody."""
     text = _text(ds, keyword)
-    return text if CODE_STRING.fullmatch(text) else None
+    if not CODE_STRING.fullmatch(text) or not text[0].isalpha() or _names(text, ds):
+        return None
+    return text
 
 
-def _label(ds: Dataset, keyword: str, secrets: list[str]) -> str | None:
+def _label(ds: Dataset, keyword: str) -> str | None:
     """Free text that may leave: plain characters only, and nothing that names the patient."""
-    text = PLAIN_TEXT.sub("", _text(ds, keyword))[:64].strip()
-    low = text.lower()
-    named = any(len(s) > 2 and s.lower() in low for s in secrets)
-    return None if named or not text else text
+    text = _text(ds, keyword)
+    plain = PLAIN_TEXT.sub("", text)[:64].strip()
+    return None if not plain or _names(text, ds) or _names(plain, ds) else plain
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a text without accents, punctuation and case."""
+    flat = unicodedata.normalize("NFKD", text).casefold()
+    return re.findall(r"[^\W_]+", "".join(c for c in flat if not unicodedata.combining(c)))
+
+
+def _names(text: str, ds: Dataset) -> bool:
+    """Return whether a text holds a word of the patient's name or numbers, or one run together."""
+    words = set(_words(text))
+    joined = "".join(_words(text))
+    for keyword in IDENTIFYING:
+        told = _words(_text(ds, keyword))
+        whole = "".join(told)
+        if words & set(told) or (len(whole) > 3 and whole in joined):
+            return True
+        if any(len(word) > 3 and word in joined for word in told):
+            return True
+    return False
 
 
 def _sex(ds: Dataset) -> str | None:
@@ -244,13 +274,14 @@ def pixels(paths: list[Path]) -> Pixels:
 
 
 def _single(ds: Dataset) -> Pixels:
-    array, units = _values(ds)
+    array, units, padding = _values(ds)
     spacing, _ = _pixel_spacing(ds)
     inverted = _text(ds, "PhotometricInterpretation") == "MONOCHROME1"
     if array.ndim == 2:
-        return Pixels(array, spacing, None, units, inverted, _window(ds))
+        return Pixels(array, spacing, None, units, inverted, _window(ds), padding=padding)
     order = tuple(range(array.shape[0]))
-    return Pixels(array, (None, *spacing), None, units, inverted, _window(ds), order)
+    sizes = (None, *spacing)
+    return Pixels(array, sizes, None, units, inverted, _window(ds), order, padding)
 
 
 def _volume(datasets: list[Dataset]) -> Pixels:
@@ -264,13 +295,14 @@ def _volume(datasets: list[Dataset]) -> Pixels:
         raise FormatError("a stack without pixel spacing has no geometry", "E-AFFINE")
     step = (positions[order[-1]] - positions[order[0]]) / (len(order) - 1)
     affine = slice_affine(positions[order[0]], orientation, (spacing[0], spacing[1]), step)
-    stack = np.stack([plane for plane, _ in planes])
-    array, affine, _ = to_house_order(stack, affine)
+    stack = np.stack([plane[0] for plane in planes])
+    array, affine, index = to_house_order(stack, affine)
     first = datasets[0]
     inverted = _text(first, "PhotometricInterpretation") == "MONOCHROME1"
-    index = tuple(range(array.shape[0]))
     house = np.ascontiguousarray(array)
-    return Pixels(house, spacing_of(affine), affine, planes[0][1], inverted, _window(first), index)
+    units, padding = planes[0][1], float(np.mean([plane[2] for plane in planes]))
+    sizes = spacing_of(affine)
+    return Pixels(house, sizes, affine, units, inverted, _window(first), index, padding)
 
 
 def _window(ds: Dataset) -> tuple[float, float] | None:
@@ -286,22 +318,22 @@ def _window(ds: Dataset) -> tuple[float, float] | None:
     return (centre, width) if centre is not None and width is not None and width >= 1 else None
 
 
-def _values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str]:
-    """Return grey values after the modality LUT, padding as NaN, and their units."""
+def _values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str, float]:
+    """Return grey values after the modality LUT (padding as NaN), units, and the padded share."""
     photometric = _text(ds, "PhotometricInterpretation")
     grey = photometric in {"MONOCHROME1", "MONOCHROME2"}
     stored = _decode(ds, raw=grey or photometric == "PALETTE COLOR")
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, ds)
     if not grey:
-        return _luminance(stored), "stored"
+        return _luminance(stored), "stored", 0.0
     stored = _used_bits(stored, ds)
     values = _modality(stored, ds)
     padding = _padding(stored, ds)
     if padding is not None:
         values[padding] = np.nan
     units = "HU" if _code(ds, "Modality") == "CT" else "stored"
-    return values, units
+    return values, units, 0.0 if padding is None else float(padding.mean())
 
 
 def _decode(ds: Dataset, *, raw: bool) -> npt.NDArray[Any]:
@@ -353,8 +385,17 @@ def _used_bits(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:
 
 
 def _modality(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[np.float32]:
+    """Apply the modality LUT; an enhanced object may have one per frame (PS3.3 C.7.6.16.2.9)."""
+    frames = list(ds.get("PerFrameFunctionalGroupsSequence") or [])
+    own = [list(f.get("PixelValueTransformationSequence") or []) for f in frames]
+    if stored.ndim == 3 and len(own) == len(stored) and all(own):
+        pairs = zip(stored, own, strict=True)
+        return np.stack([_rescaled(plane, item[0]) for plane, item in pairs])
     transform = _functional(ds, "PixelValueTransformationSequence")
-    source = ds if transform is None else transform
+    return _rescaled(stored, ds if transform is None else transform)
+
+
+def _rescaled(stored: npt.NDArray[Any], source: Dataset) -> npt.NDArray[np.float32]:
     if "ModalityLUTSequence" not in source:
         slope, intercept = source.get("RescaleSlope"), source.get("RescaleIntercept")
         if slope is not None and (not math.isfinite(float(slope)) or float(slope) == 0):

@@ -37,6 +37,7 @@ class Pixels:
         inverted: True when larger stored values are darker (MONOCHROME1).
         window: the object's own VOI (centre, width), in ``units``; None where absent.
         slice_index: for volumes, the file's own index of every plane along axis 0.
+        padding: share of the pixels that the header declares as padding.
     """
 
     array: npt.NDArray[np.float32]
@@ -46,6 +47,7 @@ class Pixels:
     inverted: bool = False
     window: tuple[float, float] | None = None
     slice_index: tuple[int, ...] = ()
+    padding: float = 0.0
 
 
 def check_affine(affine: FloatArray) -> None:

@@ -45,7 +45,9 @@ def prepare(pixels: Pixels, config: DecodeConfig) -> Prepared:
     """
     values = -pixels.array if pixels.inverted else pixels.array
     finite = np.isfinite(values)
-    if finite.mean() < MIN_FINITE:
+    if values.ndim == 2 and config.volumes == "whole":
+        raise FormatError("a 2-D image; this store holds whole volumes", "E-NOTAVOLUME")
+    if finite.mean() + pixels.padding < MIN_FINITE or not finite.any():
         share = 100 * finite.mean()
         raise FormatError(f"only {share:.0f} % of the pixels are numbers", "E-NONFINITE")
     low, high = _limits(values[finite], pixels, config)

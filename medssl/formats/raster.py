@@ -37,6 +37,9 @@ def header(path: Path) -> dict[str, Any]:
 def pixels(path: Path) -> Pixels:
     """Read one picture as float32 ``[H, W]`` grey values."""
     with _open(path) as image:
+        pages = getattr(image, "n_frames", 1)
+        if pages > 1:
+            raise FormatError(f"holds {pages} pages; one picture per file is read", "E-PAGES")
         try:
             if image.mode in {"P", "RGBA", "LA", "CMYK", "YCbCr"}:
                 image = image.convert("RGB")

@@ -19,12 +19,11 @@ class SimCLR(Method):
     def __init__(self, config: Any, encoder: Encoder) -> None:
         super().__init__(config, encoder)
         self.head = projection(encoder.width, config.hidden, config.out)
+        self.mask = bool(getattr(config, "mask_same_patient", True))
 
     def loss(self, views: Tensor, bag: Tensor) -> Loss:
         """Return NT-Xent, and the spread of the projections (healthy near 1/sqrt(d))."""
         z = self.head(self.encoder(views.flatten(0, 1))).unflatten(0, views.shape[:2])
-        total = ntxent(
-            z[:, 0], z[:, 1], bag, self.config.temperature, mask=self.config.mask_same_patient
-        )
+        total = ntxent(z[:, 0], z[:, 1], bag, self.config.temperature, mask=self.mask)
         spread = F.normalize(z.detach().flatten(0, 1).float(), dim=1).std(0).mean()
         return Loss(total, {"z_std": spread})

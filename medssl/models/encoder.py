@@ -65,12 +65,19 @@ def _image_net(config: EncoderConfig, size: int) -> tuple[nn.Module, int]:
         options["norm_layer"] = _group_norm
     if "vit" in config.name:
         options["img_size"] = size
+        if config.norm == "group":
+            raise UsageError(
+                f"encoder {config.name} has no batch norm to replace; use norm: batch.", "E-ENCODER"
+            )
     try:
         net = timm.create_model(config.name, **options)
-    except TypeError as error:
+    except (TypeError, ValueError, AttributeError, AssertionError) as error:
         words = f"encoder {config.name} cannot be built with norm={config.norm} at size {size}."
         raise UsageError(words, "E-ENCODER") from error
-    return net, int(net.num_features)
+    # Some networks widen after num_features, so the width is what really comes out.
+    with torch.no_grad():
+        width = net.eval()(torch.zeros(1, 1, size, size)).shape[1]
+    return net.train(), int(width)
 
 
 def _group_norm(channels: int, **_: Any) -> nn.GroupNorm:

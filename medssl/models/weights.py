@@ -11,9 +11,10 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as format_tensors
 from torch import nn
 
-from medssl.config import DecodeConfig, EncoderConfig, validate
+from medssl.config import DecodeConfig, EncoderConfig
 from medssl.errors import NothingUsableError, NumericalStopError, RefusedError
 from medssl.files import atomic, sha256_file, write_json
+from medssl.loading import validate
 from medssl.models.encoder import Encoder, build
 
 FORMAT = 1

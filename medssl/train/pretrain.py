@@ -15,7 +15,7 @@ from medssl.cohort import manifest as manifest_room
 from medssl.cohort import split as split_room
 from medssl.cohort.privacy import check_keys, patient_digest
 from medssl.config import MICLeConfig, PretrainConfig
-from medssl.errors import NothingUsableError, RefusedError
+from medssl.errors import NothingUsableError, RefusedError, UsageError
 from medssl.methods import build_method
 from medssl.methods.base import Method
 from medssl.models import weights
@@ -70,6 +70,15 @@ def gather(config: PretrainConfig, data: Path, split: SplitChoice) -> Material:
     if rows.size == 0:
         raise NothingUsableError(f"{data}: no picture of a training patient.", "E-NOTHING")
     store.verify(rows)
+    if store.whole and config.views.blur_sigma > 0:
+        raise UsageError(
+            "views.blur_sigma acts on images only; set it to 0 for whole volumes.", "E-VIEWS"
+        )
+    if len(set(owner[rows])) < 2:
+        words = f"{data}: one training patient; contrast needs at least two."
+        raise NothingUsableError(words, "E-ONEPATIENT")
+    if split == "file":
+        split_room.check_units(data, manifest, place)
     column = config.method.bag if isinstance(config.method, MICLeConfig) else "patient_id"
     bags = draw.make_bags(
         rows, store.column(column)[rows], owner[rows], store.column("pixels")[rows]

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from medssl.config import EncoderConfig, PretrainConfig, validate
+from medssl.config import EncoderConfig, PretrainConfig
+from medssl.loading import validate
 from medssl.methods import METHODS, build_method
 from medssl.models.encoder import build
 

@@ -3,12 +3,13 @@
 import pytest
 
 from medssl import config as room
+from medssl import loading
 from medssl.errors import UsageError
 
 
 def refuse(model, tree):
     with pytest.raises(UsageError) as caught:
-        room.validate(model, tree, "bad.yaml")
+        loading.validate(model, tree, "bad.yaml")
     return str(caught.value)
 
 
@@ -51,10 +52,10 @@ def test_durations_convert():
 def test_extends_overrides_and_renamed_blocks(tmp_path):
     (tmp_path / "base.yaml").write_text("method: {name: micle, bag: study_id}\nbatch: 64\n")
     (tmp_path / "top.yaml").write_text("extends: base.yaml\nmethod: {name: simclr}\n")
-    got = room.load(room.PretrainConfig, tmp_path / "top.yaml", ("optim.lr=1e-4", "batch=32"))
+    got = loading.load(room.PretrainConfig, tmp_path / "top.yaml", ("optim.lr=1e-4", "batch=32"))
     assert (got.method.name, got.batch, got.optim.lr) == ("simclr", 32, 1e-4)
-    (tmp_path / "again.yaml").write_text(room.to_yaml(got))
-    assert room.load(room.PretrainConfig, tmp_path / "again.yaml") == got
+    (tmp_path / "again.yaml").write_text(loading.to_yaml(got))
+    assert loading.load(room.PretrainConfig, tmp_path / "again.yaml") == got
 
 
 @pytest.mark.parametrize(
@@ -72,14 +73,14 @@ def test_hostile_yaml_is_refused(tmp_path, text):
     path = tmp_path / "loop.yaml"
     path.write_text(text)
     with pytest.raises(UsageError):
-        room.load(room.PretrainConfig, path)
+        loading.load(room.PretrainConfig, path)
 
 
 def test_absent_file_and_broken_override(tmp_path):
     with pytest.raises(UsageError, match="no such config"):
-        room.load(room.PretrainConfig, tmp_path / "no.yaml")
+        loading.load(room.PretrainConfig, tmp_path / "no.yaml")
     with pytest.raises(UsageError, match="key=value"):
-        room.load(room.DecodeConfig, None, ("size",))
+        loading.load(room.DecodeConfig, None, ("size",))
 
 
 def test_frozen_and_digested():
@@ -112,6 +113,6 @@ def test_contradictions(model, tree, part):
 
 def test_every_setting_has_a_sentence():
     for model in (room.DecodeConfig, room.PretrainConfig, room.FinetuneConfig, room.EvaluateConfig):
-        for name, default, sentence in room.describe(model):
+        for name, default, sentence in loading.describe(model):
             assert sentence, name
             assert default

@@ -1,0 +1,256 @@
+"""From headers to manifest rows: whose each object is, and the identifiers kept apart."""
+
+import contextlib
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from medssl.cohort import labels as label_room
+from medssl.cohort import manifest as manifest_room
+from medssl.cohort.people import People, check_site, details, study_of
+from medssl.cohort.privacy import SiteKey, age_band, normalise_id, open_key
+from medssl.cohort.stacks import stack
+from medssl.cohort.walk import Found
+from medssl.errors import MedsslError, RefusedError
+
+Header = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sites:
+    """How a site is told: one name for all, or the table column that holds it."""
+
+    name: str | None
+    column: str | None
+
+
+class Keys:
+    """The key of every site met, opened once."""
+
+    def __init__(self, cohort: Path, file: Path | None) -> None:
+        self.cohort, self.file = cohort, file
+        self.keys: dict[str, SiteKey] = {}
+        self.earlier: dict[str, str] = {}
+        with contextlib.suppress(MedsslError):
+            self.earlier = manifest_room.read(cohort).sites
+
+    def of(self, site: str) -> SiteKey:
+        """Return the key of a site; refuse one that differs from the earlier scan's."""
+        if site not in self.keys:
+            key = open_key(site, self.file, self.cohort)
+            if self.earlier.get(site, key.digest) != key.digest:
+                words = (
+                    f"site {site}: this cohort was scanned with another key ({self.earlier[site]}, now "
+                    f"{key.digest}); the same patient would get two names. Give the site's own --key-file."
+                )
+                raise RefusedError(words, "E-KEY-CHANGED")
+            self.keys[site] = key
+        return self.keys[site]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Return the digest of every key met."""
+        return {site: key.digest for site, key in sorted(self.keys.items())}
+
+
+@dataclass(frozen=True)
+class Private:
+    """The identifiers behind one image; stays in ``private/``."""
+
+    image_id: str
+    patient_id: str
+    files: tuple[str, ...]
+    original: dict[str, str]
+    members: tuple[tuple[str, str], ...] = ()
+
+    def originals(self, kind: str) -> list[tuple[int, str]]:
+        """Return (plane, value) of one key; UIDs and files of a stack's members name one plane."""
+        whole = label_room.WHOLE
+        if kind == "file":
+            own = [(whole, self.original["file"])]
+            paths = [(k, f) for k, (_, f) in enumerate(self.members)] or own
+            return [*paths, *((k, Path(f).name) for k, f in paths if Path(f).name != f)]
+        if kind == "sop_uid" and self.members:
+            return [(k, uid) for k, (uid, _) in enumerate(self.members)]
+        value = self.original.get(kind, "")
+        return [(whole, value)] if value else []
+
+
+def build(
+    entries: dict[str, Found],
+    headers: dict[str, Header],
+    people: People,
+    keys: Keys,
+    sites: Sites,
+) -> tuple[list[dict[str, Any]], list[Private]]:
+    """Return the manifest rows and the identifiers behind them; every entry gets its verdict.
+
+    Args:
+        entries: by file id; judged in place.
+        headers: of the readable ones, as the readers return them.
+        people, keys, sites: who is whom, under which name, where.
+
+    Raises:
+        RefusedError: a site scanned earlier with another key.
+    """
+    _set_aside_doubtful(entries, headers, people)
+    rows: list[dict[str, Any]] = []
+    private: list[Private] = []
+    for files, notes, step in stack(headers):
+        entry, head = entries[files[0]], headers[files[0]]
+        site = _site(entry, head, people, sites)
+        if site is None:
+            for name in files:
+                words = f"no site: the table has no {sites.column} for this patient"
+                entries[name] = entries[name].refused("E-NOSITE", words)
+            continue
+        row, secret = _row(entry, head, files, (site, keys.of(site)), people)
+        if len(files) > 1:
+            uids = [headers[f]["private"]["sop_uid"] for f in files]
+            names = [entries[f].relative.as_posix() for f in files]
+            # A series may hold several stacks: a volume is named by its members, not its series.
+            row["image_id"] = keys.of(site).pseudonym("i", *sorted(uids))
+            members = tuple(zip(uids, names, strict=True))
+            secret = replace(secret, members=members, image_id=row["image_id"])
+        row["notes"] = " ".join([*row["notes"], *notes])
+        if step is not None:
+            row["spacing_slice_mm"] = step
+        rows.append(row)
+        private.append(secret)
+        for name in files:
+            entries[name] = entries[name].judged("indexed", image=row["image_id"])
+    _set_days(rows, private)
+    return rows, private
+
+
+def _set_aside_doubtful(
+    entries: dict[str, Found], headers: dict[str, Header], people: People
+) -> None:
+    """Quarantine what has no patient, a UID met before, or a series of two patients."""
+    seen: dict[str, str] = {}
+    owners: dict[str, set[str]] = defaultdict(set)
+    unclear = _settle_issuers(headers)
+    for name, head in headers.items():
+        head["patient"] = normalise_id(_patient(entries[name], head, people) or "")
+        if head["private"].get("series_uid"):
+            owners[head["private"]["series_uid"]].add(head["patient"])
+    for name in list(headers):
+        head = headers[name]
+        uid = head["private"].get("sop_uid") or entries[name].relative.as_posix()
+        if not head["patient"].strip("^. -_"):
+            code, words = (
+                "E-NOPATIENT",
+                "no patient: PatientID is blank, or no table or label names one",
+            )
+        elif len(owners.get(head["private"].get("series_uid", ""), ())) > 1:
+            code, words = "E-TWO-PATIENTS", "its series names two patients; ask which is right"
+        elif name in unclear:
+            words = "no issuer, and its PatientID has several issuers elsewhere; ask whose it is"
+            code = "E-ISSUER"
+        elif uid in seen:
+            what = "SOPInstanceUID" if head["private"].get("sop_uid") else "relative path"
+            code, words = "E-SAME-UID", f"the same {what} as {seen[uid]}; one of them was kept"
+        else:
+            seen[uid] = name
+            continue
+        entries[name] = entries[name].refused(code, words)
+        del headers[name]
+
+
+def _settle_issuers(headers: dict[str, Header]) -> set[str]:
+    """Give a blank issuer the only one its PatientID has elsewhere; return whom that leaves unclear."""
+    known: dict[str, set[str]] = defaultdict(set)
+    for head in headers.values():
+        secret = head["private"]
+        if secret.get("issuer"):
+            known[normalise_id(secret["patient_id"])].add(secret["issuer"])
+    unclear = set()
+    for name, head in headers.items():
+        secret = head["private"]
+        found = known.get(normalise_id(secret.get("patient_id", "")), set())
+        if secret.get("issuer") or not found:
+            continue
+        if len(found) == 1:
+            secret["issuer"] = next(iter(found))
+        else:
+            unclear.add(name)
+    return unclear
+
+
+def _patient(entry: Found, head: dict[str, Any], people: People) -> str | None:
+    if head["kind"] == "dicom":
+        return str(head["private"]["patient_id"])
+    if head["kind"] == "raster" and not people.row(entry.relative, None):
+        return None
+    return people.patient(entry.relative)
+
+
+def _site(entry: Found, head: dict[str, Any], people: People, sites: Sites) -> str | None:
+    if sites.name is not None:
+        return sites.name
+    row = people.row(entry.relative, head["patient"])
+    value = row.get((sites.column or "").lower(), "")
+    return check_site(value) if value else None
+
+
+def _row(
+    entry: Found,
+    head: dict[str, Any],
+    files: tuple[str, ...],
+    place: tuple[str, SiteKey],
+    people: People,
+) -> tuple[dict[str, Any], Private]:
+    site, key = place
+    secret, public = head["private"], dict(head["public"])
+    patient = (secret.get("issuer", ""), head["patient"])
+    study = secret.get("study_uid") or study_of(entry.relative) or head["patient"]
+    series = secret.get("series_uid") or entry.relative.as_posix()
+    many = len(files) > 1
+    told = details(people.row(entry.relative, head["patient"]))
+    years = public.pop("age_years", None)
+    volume = many or head["kind"] == "nifti"
+    row = {
+        **{c.name: None for c in manifest_room.COLUMNS},
+        **public,
+        "image_id": key.pseudonym("i", secret.get("sop_uid") or series),
+        "patient_id": key.pseudonym("p", *patient),
+        "study_id": key.pseudonym("t", *patient, study),
+        "series_id": key.pseudonym("s", *patient, series),
+        "site": site,
+        "format": head["kind"],
+        "kind": "volume" if volume else "frames" if public["frames"] > 1 else "image",
+        "frames": len(files) if many else public["frames"],
+        "sex": public.get("sex") or told["sex"],
+        "age_band": age_band(told["age_years"] if years is None else years),
+        "file_id": entry.file_id,
+    }
+    original = {
+        "sop_uid": secret.get("sop_uid", ""),
+        "series_uid": secret.get("series_uid", ""),
+        "study_uid": secret.get("study_uid", ""),
+        "accession": secret.get("accession", ""),
+        "patient_id": head["patient"],
+        "study_date": secret.get("study_date", ""),
+        "file": entry.relative.as_posix(),
+    }
+    return row, Private(row["image_id"], row["patient_id"], files, original)
+
+
+def _set_days(rows: list[dict[str, Any]], private: list[Private]) -> None:
+    """Replace dates by days since the patient's first study: intervals survive, dates do not."""
+    dates: dict[str, date] = {}
+    for one in private:
+        with contextlib.suppress(ValueError):
+            dates[one.image_id] = (
+                datetime.strptime(one.original["study_date"], "%Y%m%d").replace(tzinfo=UTC).date()
+            )
+    first: dict[str, date] = {}
+    for row in rows:
+        day = dates.get(row["image_id"])
+        if day is not None:
+            first[row["patient_id"]] = min(day, first.get(row["patient_id"], day))
+    for row in rows:
+        day = dates.get(row["image_id"])
+        row["day"] = None if day is None else (day - first[row["patient_id"]]).days
