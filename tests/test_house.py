@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from medssl import config, reference
+from medssl import config, loading, reference
 from medssl.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "medssl"
 LAYERS = [
-    {"errors", "__init__", "files"},
+    {"errors", "__init__"},
+    {"files"},
     {"config"},
     {"loading"},
     {"formats"},
@@ -165,7 +166,7 @@ def test_configs_load_and_open_with_their_command(path):
         return
     model = {"pretrain": config.PretrainConfig, "finetune": config.FinetuneConfig,
              "evaluate": config.EvaluateConfig}[path.parent.name]  # fmt: skip
-    config.load(model, path)
+    loading.load(model, path)
     text = path.read_text()
     for part in ("# Command: medssl ", "# Cost: ", "# Expected: "):
         assert part in text, f"{path.name} lacks {part!r}"

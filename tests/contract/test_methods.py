@@ -99,6 +99,8 @@ def test_bf16_is_near(name):
 
 @pytest.mark.parametrize("field", sorted(VARIED))
 def test_each_setting_changes_something(name, field):
+    if field not in type(settings(name)).model_fields:
+        return  # MICLe has no such setting: its batch holds a patient once
     plain, varied = make(name), make(name, **{field: VARIED[field]})
     views, bag = batch(plain)
     assert float(plain.loss(views, bag).total.detach()) != float(

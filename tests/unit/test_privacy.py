@@ -41,7 +41,7 @@ def test_key_is_made_once_and_private(tmp_path):
 
 
 def test_key_refusals(tmp_path):
-    with pytest.raises(RefusedError, match="inside the cohort"):
+    with pytest.raises(RefusedError, match="inside a cohort"):
         privacy.open_key("a", tmp_path / "cohort" / "a.key", tmp_path / "cohort")
     loose = tmp_path / "loose.key"
     loose.write_text("x" * 64)
