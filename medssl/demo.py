@@ -50,6 +50,10 @@ def demo(out: Path, sample: Path, say: Say) -> None:
     say(f"      AUROC at A (held-out patients): {report.summary['auroc_source']}")
     say(f"      AUROC at B:                     {report.summary['auroc_here']}")
     say("")
+    say(
+        "(160 small synthetic patients, findings graded down to invisible: little can be learnt here, and"
+    )
+    say(" the report says so. docs/results/main-job.md has the figures on real images.)")
     say(f"The report:   {out}/at_b/report.html")
     say(f"The app:      make app RUNS={out}     (or: medssl app {out})")
 

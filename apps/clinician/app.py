@@ -107,7 +107,11 @@ def show_case(
         if picture is not None:
             st.caption(text.SMALL.format(size=len(picture)))
     with right:
-        st.subheader(text.CHANCE.format(name=name, percent=100 * case.scores[name]))
+        st.subheader(
+            text.CHANCE.format(
+                target=review.report["target"], name=name, percent=100 * case.scores[name]
+            )
+        )
         line = review.report["thresholds"][name]
         word = "" if data.flagged(case, review, name) else "not "
         st.write(text.LINE.format(percent=100 * line, word=word))
@@ -121,9 +125,10 @@ def show_case(
         others = [c for c in review.cases if c.patient_id == case.patient_id and c != case][:6]
         if not others:
             st.write(text.NO_OTHERS)
-        for other in others:
+        for column, other in zip(st.columns(3) * 2, others, strict=False):
             picture = data.picture(cohort, decode, (other.image_id, other.place))
-            show_picture(picture, other.code, 120)
+            with column:
+                show_picture(picture, other.code, 120)
     if reference is not None:
         show_similar(review, reference, case)
 

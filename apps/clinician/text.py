@@ -19,7 +19,7 @@ SORT = "Order"
 SORTS = ("close to the line first", "highest chance first", "by code")
 NOTHING = "No case fits this choice."
 CASE = "Case"
-CHANCE = "Chance of {name}: {percent:.0f} %"
+CHANCE = "Chance of {target} = {name}: {percent:.0f} %"
 LINE = "The line is drawn at {percent:.0f} %: this case would {word}be flagged."
 CONFIRMED = "Confirmed answer: {label}"
 NOT_CONFIRMED = "No confirmed answer."

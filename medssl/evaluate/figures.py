@@ -20,11 +20,12 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Figure, words: str) -> str:
+    """Return inline SVG that a screen reader announces by ``words``."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None}, bbox_inches="tight")
     text = out.getvalue()
-    return text[text.index("<svg") :]
+    return text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{words}"', 1)
 
 
 def forest(table: list[dict[str, Any]], metric: str, floor: float) -> str:
@@ -42,7 +43,7 @@ def forest(table: list[dict[str, Any]], metric: str, floor: float) -> str:
         axes.axvline(0.5, color=GREY, ls=":", lw=1)
         axes.set_xlim(min(0.4, *(r["lower"] for r in shown)) if shown else 0.4, 1.0)
         axes.set_xlabel("AUROC with 95 % interval; dashed: the floor; dotted: a coin")
-        return _svg(figure)
+        return _svg(figure, "AUROC with intervals by hospital; numbers in the table below")
 
 
 def _place(row: dict[str, Any]) -> str:
@@ -67,7 +68,7 @@ def roc(source: Answers, target: Answers | None, k: int) -> str:
         axes.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1)
         axes.set(xlabel="share of the well that are flagged", ylabel="share of the sick found")
         axes.legend(frameon=False, loc="lower right")
-        return _svg(figure)
+        return _svg(figure, "ROC curves of the source and of this hospital")
 
 
 def reliability(answers: Answers, k: int) -> str:
@@ -91,7 +92,7 @@ def reliability(answers: Answers, k: int) -> str:
         axes.set(
             xlabel="chance the model gives", ylabel="share that had it", xlim=(0, 1), ylim=(0, 1)
         )
-        return _svg(figure)
+        return _svg(figure, "Predicted chance against observed share, ten groups")
 
 
 def histogram(source: Answers, target_scores: Any, k: int) -> str:
@@ -107,4 +108,4 @@ def histogram(source: Answers, target_scores: Any, k: int) -> str:
             axes.hist(scores[:, k], edges, density=True, histtype="step", color=colour, label=name)
         axes.set(xlabel="chance the model gives", ylabel="density")
         axes.legend(frameon=False)
-        return _svg(figure)
+        return _svg(figure, "Distribution of the predicted chances at both hospitals")

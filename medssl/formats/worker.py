@@ -4,12 +4,14 @@ Messages cross the pipe as JSON and raw array bytes, never as pickles: a child t
 took over can lie about one picture, not run code in the parent.
 """
 
+import contextlib
 import json
 import multiprocessing as mp
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -50,11 +52,12 @@ def run(jobs: Iterable[Job], workers: int = 2, deadline_s: float = DEADLINE_S) -
         workers: child processes.
         deadline_s: seconds one job may take before its child is ended and the job charged.
     """
-    pool = [_Child() for _ in range(max(1, workers))]
     queue = iter(jobs)
+    first = list(islice(queue, max(1, workers)))
+    pool = [_Child() for _ in first]
     try:
-        for child in pool:
-            child.give(next(queue, None))
+        for child, job in zip(pool, first, strict=True):
+            child.give(job)
         while busy := [c for c in pool if c.job is not None]:
             wait([c.connection for c in busy], timeout=0.2)
             for child in busy:
@@ -145,11 +148,12 @@ def _serve(connection: Connection, memory: int) -> None:
     _limit(memory)
     from medssl.formats.tasks import TASKS
 
-    connection.send_bytes(b"ready")
+    with contextlib.suppress(BrokenPipeError):
+        connection.send_bytes(b"ready")
     while True:
         try:
             message = json.loads(connection.recv_bytes().decode())
-        except EOFError:
+        except (EOFError, OSError):
             return
         paths = [Path(p) for p in message["paths"]]
         head, arrays = _answer(TASKS[message["task"]], paths, message["settings"])

@@ -46,7 +46,7 @@ def test_verdict_banner_and_case(page):
     said = words(page)
     assert "Research use only. Not for diagnosis." in said
     assert "Verdict: " in said
-    assert "Chance of 1" in said
+    assert "Chance of finding = 1" in said
     assert "Confirmed answer" in said
     assert "Similar cases it learnt from" in said
 
