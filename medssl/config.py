@@ -36,7 +36,8 @@ class DecodeConfig(Settings):
     volumes: Literal["slices", "whole"] = "slices"
     """Volumes as axial slices that remember their volume, or as whole resampled volumes."""
     scaling: Literal["auto", "percentile", "window", "full"] = "auto"
-    """auto: CT by ct_range_hu, all else by percentile; window: the object's own VOI window;
+    """auto: CT by ct_range_hu, all else by percentile; window: the object's own VOI
+    window, and what has none is set aside;
     percentile: robust limits per image or volume; full: the smallest and largest value."""
     low_percentile: float = Field(0.5, ge=0, lt=50)
     """Lower robust limit, percent of the finite, non-padding pixels."""

@@ -63,7 +63,6 @@ IDENTIFYING = (
     "OtherPatientIDs",
     "AccessionNumber",
     "PatientBirthDate",
-    "StudyID",
 )
 MAX_DECLARED_BYTES = 256 << 20
 STACK_MODALITIES = {"CT", "MR", "PT", "NM"}
@@ -184,7 +183,7 @@ def _names(text: str, ds: Dataset) -> bool:
     words = set(_words(text))
     joined = "".join(_words(text))
     for keyword in IDENTIFYING:
-        told = _words(_text(ds, keyword))
+        told = [w for w in _words(_text(ds, keyword)) if len(w) > (2 if w.isdigit() else 1)]
         whole = "".join(told)
         if words & set(told) or (len(whole) > 3 and whole in joined):
             return True

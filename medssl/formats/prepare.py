@@ -75,6 +75,8 @@ def _limits(finite: npt.NDArray[Any], pixels: Pixels, config: DecodeConfig) -> t
         scaling = "percentile" if pixels.units != "HU" else "full"
         if pixels.units == "HU":
             return config.ct_range_hu
+    if scaling == "window" and pixels.window is None:
+        raise FormatError("has no VOI window to scale by (decode.scaling=window)", "E-NOWINDOW")
     if scaling == "window" and pixels.window is not None:
         centre, width = pixels.window
         low, high = centre - width / 2, centre + width / 2

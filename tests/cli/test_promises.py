@@ -165,6 +165,8 @@ def test_coded_text_that_names_the_patient(value):
     ds = Dataset()
     ds.PatientName, ds.PatientID, ds.BodyPartExamined = "Smith^John", "99887766", value
     assert dicom._code(ds, "BodyPartExamined") is None
+    ds.PatientID, ds.ManufacturerModelName = "1", "Vision 1"
+    assert dicom._label(ds, "ManufacturerModelName") == "Vision 1"  # a lone digit names nobody
     ds.BodyPartExamined = "CHEST"
     assert dicom._code(ds, "BodyPartExamined") == "CHEST"
 

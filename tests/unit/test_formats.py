@@ -267,6 +267,12 @@ def test_judged_by_meaning():
         prepare(image(bad), DecodeConfig(size=16))
 
 
+def test_window_without_a_window_is_set_aside():
+    with pytest.raises(FormatError, match="VOI window") as caught:
+        prepare(image(np.arange(24).reshape(6, 4)), DecodeConfig(size=16, scaling="window"))
+    assert caught.value.code == "E-NOWINDOW"
+
+
 def test_one_outlier_does_not_flatten_the_rest():
     values = np.random.default_rng(0).normal(size=(40, 30))
     struck = values.copy()
