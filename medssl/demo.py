@@ -16,6 +16,7 @@ from medssl.config import (
     SimCLRConfig,
 )
 from medssl.errors import RefusedError
+from medssl.files import write_text
 from medssl.finetune.curve import as_text
 from medssl.finetune.finetune import finetune
 from medssl.infer import evaluate_at
@@ -26,6 +27,8 @@ from medssl.train.pretrain import pretrain
 SIZE = 64
 EPOCHS = 40
 BATCH = 64
+# Synthetic patients need no secret; a fixed key gives everybody the same pseudonyms and splits.
+DEMO_KEY = "synthetic patients only: this key protects nobody"
 Say = Callable[[str], None]
 
 
@@ -64,7 +67,7 @@ def _cohorts(out: Path, sample: Path, say: Say) -> None:
         ("hospital_b", sample / "hospital_b"),
     ):
         labels = (source / "labels.csv",)
-        key = out / "keys" / f"{name}.key"
+        key = _key(out, name)
         done = scan(ScanSettings((source,), out / name, site=name, labels=labels, key_file=key))
         say(
             f"[1/7] scan {name}: {done.found} files = {done.indexed} indexed + {done.skipped} skipped "
@@ -76,7 +79,7 @@ def _cohorts(out: Path, sample: Path, say: Say) -> None:
             out / "mri",
             site_column="site",
             labels=(sample / "mri" / "slices.csv",),
-            key_file=out / "keys" / "mri.key",
+            key_file=_key(out, "mri"),
         )
     )
     say(
@@ -88,6 +91,12 @@ def _cohorts(out: Path, sample: Path, say: Say) -> None:
     for name in ("hospital_a", "mri"):
         parts = split(out / name, seed=0).patients
         say(f"[3/7] split {name}: " + ", ".join(f"{n} {s}" for s, n in parts.items()))
+
+
+def _key(out: Path, name: str) -> Path:
+    path = out / "keys" / f"{name}.key"
+    write_text(path, DEMO_KEY, 0o600)
+    return path
 
 
 def _models(out: Path, say: Say) -> None:
