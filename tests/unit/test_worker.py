@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import PROOF
 
 from medssl.formats import tasks, worker
 
@@ -67,3 +68,42 @@ def test_crash_is_charged(tree):
 
 def test_task_table_is_closed():
     assert set(tasks.TASKS) == {"header", "decode"}
+
+
+def _mutated(raw, stream):
+    """Flip bytes, overwrite a run, or cut: one fault per file."""
+    data = bytearray(raw)
+    kind = stream.integers(3)
+    place = int(stream.integers(128, len(data)))
+    if kind == 0:
+        for k in stream.integers(132, len(data), 8):
+            data[int(k)] ^= 1 << int(stream.integers(8))
+    elif kind == 1:
+        data[place : place + 16] = bytes([int(stream.choice([0, 255]))]) * len(
+            data[place : place + 16]
+        )
+    else:
+        del data[place:]
+    return bytes(data)
+
+
+def test_mutated_files_are_answered_one_by_one(tree, tmp_path):
+    """Every mutated file has a verdict, and the good ones between them are read."""
+    stream = np.random.default_rng(0)
+    sources = sorted((tree / "hospital_a" / "dicom").glob("*.dcm"))
+    count = 2000 if PROOF else 60
+    jobs = []
+    for k in range(count):
+        good = sources[k % len(sources)]
+        path = tmp_path / f"{k}.dcm"
+        path.write_bytes(_mutated(good.read_bytes(), stream))
+        task = "decode" if k % 2 else "header"
+        settings = {"size": 16} if k % 2 else {}
+        jobs += [worker.Job(f"m{k}", task, (str(path),), settings)]
+        jobs += [worker.Job(f"g{k}", task, (str(good),), settings)] if k % 10 == 0 else []
+    got = {a.key: a for a in worker.run(jobs, workers=2, deadline_s=30)}
+    assert set(got) == {j.key for j in jobs}
+    assert all(not got[j.key].code for j in jobs if j.key.startswith("g"))
+    refused = [a for a in got.values() if a.code]
+    assert refused
+    assert all(len(a.sentence) > 8 for a in refused)
