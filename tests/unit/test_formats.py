@@ -313,3 +313,35 @@ def test_ct_range_and_slice_fill_bite():
     volume[1] = np.arange(20).reshape(4, 5)
     pixels = image(volume, (1.0, 1.0, 1.0), slice_index=(0, 1, 2))
     assert prepare(pixels, DecodeConfig(size=16, min_slice_fill=0.5)).slice_index == (1,)
+
+
+def test_each_frame_has_its_own_rescale(tmp_path):
+    """Enhanced objects: PS3.3 C.7.6.16.2.9, one transformation per frame."""
+    frames = np.stack([RAMP, RAMP])
+    ds = dataset(frames[0], bits=12, NumberOfFrames=2)
+    ds.PixelData = frames.tobytes()
+    groups = []
+    for slope in (1, 10):
+        item, group = Dataset(), Dataset()
+        item.RescaleSlope, item.RescaleIntercept, item.RescaleType = slope, 0, "US"
+        group.PixelValueTransformationSequence = [item]
+        groups.append(group)
+    ds.PerFrameFunctionalGroupsSequence = groups
+    got = read(ds, tmp_path).array
+    np.testing.assert_array_equal(got[0], RAMP)
+    np.testing.assert_array_equal(got[1], 10 * RAMP.astype(np.float32))
+
+
+def test_pages_are_not_dropped_in_silence(tmp_path):
+    pages = [Image.fromarray(np.full((6, 4), k, np.uint8)) for k in (10, 20)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(FormatError, match="2 pages"):
+        raster.pixels(tmp_path / "a.tif")
+
+
+def test_a_mostly_padded_picture_is_kept(tmp_path):
+    array = RAMP.copy()
+    array[:30] = 4000
+    pixels = read(dataset(array, PixelPaddingValue=4000), tmp_path)
+    assert 0.6 < pixels.padding < 0.7
+    assert prepare(pixels, DecodeConfig(size=16)).planes.shape == (1, 16, 16)

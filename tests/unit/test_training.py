@@ -108,7 +108,7 @@ def test_encoders_repeat_and_refuse():
             build(config, 32, whole=whole, seed=0)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "mobilenetv3_small_050"])
 def test_image_encoders_take_any_size(name):
     encoder = build(EncoderConfig(name=name), 48, whole=False, seed=0).eval()
     assert encoder(torch.zeros(2, 1, 48, 48)).shape == (2, encoder.width)
