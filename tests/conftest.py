@@ -5,7 +5,9 @@ import shutil
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.special import expit
 
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
@@ -56,6 +58,21 @@ def tree(tmp_path_factory):
     out = tmp_path_factory.mktemp("synthetic") / "tree"
     synthesize(out, SynthesisSettings(patients=PATIENTS, mri_patients=4, size=48))
     return out
+
+
+@pytest.fixture(scope="session")
+def r1():
+    """Main reference set of the statistics, deliberately miscalibrated: y, p and a worse q, 1,200 rows."""
+    rng = np.random.default_rng(0)
+    n = 1200
+    lp = rng.normal(-1.2, 1.3, n)
+    y = (rng.random(n) < expit(0.3 + 0.7 * lp)).astype(int)
+    p = expit(lp)
+    q = expit(lp + rng.normal(0, 0.5, n))
+    np.testing.assert_allclose(lp[:3], [-1.03655071, -1.37173632, -0.36745055], atol=1e-8)
+    assert p.sum() == pytest.approx(333.661767, abs=1e-6)
+    assert q.sum() == pytest.approx(336.726880, abs=1e-6)
+    return y, p, q
 
 
 def ok(*words) -> None:

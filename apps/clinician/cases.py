@@ -60,11 +60,6 @@ class Review:
     report: dict[str, Any]
     cases: tuple[Case, ...]
 
-    def name(self, k: int) -> str:
-        """Return the class whose chance is shown: the positive one of two, else class k."""
-        classes = self.report["classes"]
-        return str(classes[1] if len(classes) == 2 else classes[k])
-
     @property
     def shown(self) -> list[str]:
         """Return the reported classes."""

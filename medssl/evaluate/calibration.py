@@ -28,7 +28,7 @@ EDGE = 1e-6
 """Probabilities are kept this far from 0 and 1 before a logit is taken."""
 
 SLOPE_EVENTS = 100
-"""Events from which a slope is fitted besides an intercept (statistics.md, section 3)."""
+"""Events from which a slope is fitted besides an intercept."""
 
 LOWESS_EXACT = 5000
 """Rows up to which the smoother is fitted at every row rather than interpolated."""
@@ -180,7 +180,7 @@ def integrated_calibration_index(y: npt.ArrayLike, p: npt.ArrayLike) -> float | 
     gap = 0.01 * float(np.ptp(value)) if value.size > LOWESS_EXACT else 0.0
     # No robustifying passes (statsmodels' default is 3; R's rms and pmcalibration also use 0): they
     # take rare events for outliers, and a perfect model at 14 % prevalence would score 0.17.
-    # statistics.md prints 0.106760 for R1 with them, below even the mean difference 0.1203.
+    # the tests' main set scores 0.106760 with them, below even the mean difference 0.1203.
     with np.errstate(all="ignore"):
         smooth = lowess(
             positive.astype(np.float64), value, frac=0.66, it=0, delta=gap, return_sorted=False

@@ -1,5 +1,6 @@
 """What every pretext task is."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ class Loss:
     parts: dict[str, Tensor]
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """A pretext task: what to draw from a patient, and what to ask of the encoder.
 
     Attributes:
@@ -31,6 +32,7 @@ class Method(nn.Module):
         super().__init__()
         self.config, self.encoder = config, encoder
 
+    @abstractmethod
     def loss(self, views: Tensor, bag: Tensor) -> Loss:
         """Return the loss of one batch.
 
@@ -38,7 +40,6 @@ class Method(nn.Module):
             views: float ``[B, K, 1, (D,) H, W]`` on the device, normalised.
             bag: int64 ``[B]``, patient codes.
         """
-        raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
         """Follow an optimiser step, progress in [0, 1]: momentum encoders, queues."""

@@ -1,4 +1,4 @@
-"""The patient bootstrap against a bootstrap written with loops, and statistics.md section 5."""
+"""The patient bootstrap against a bootstrap written with loops, and reference values."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 @pytest.fixture(scope="module")
 def r3():
-    """Set R3 of statistics.md: patient, y, s, s2 with four images a patient."""
+    """Clustered reference set R3: patient, y, s, s2 with four images a patient."""
     g = np.random.default_rng(2)
     u = g.normal(0, 1, 200)
     yp = (g.random(200) < expit(-0.5 + 1.5 * u)).astype(int)

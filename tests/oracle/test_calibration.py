@@ -1,4 +1,4 @@
-"""Calibration against statsmodels, plain loops and statistics.md section 3."""
+"""Calibration against statsmodels, plain loops, and reference values."""
 
 import numpy as np
 import pytest
@@ -25,15 +25,10 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 @pytest.fixture(scope="module")
-def r1():
-    """Set R1 of statistics.md: y, p, patient with two rows each."""
-    rng = np.random.default_rng(0)
-    n = 1200
-    lp = rng.normal(-1.2, 1.3, n)
-    y = (rng.random(n) < expit(0.3 + 0.7 * lp)).astype(int)
-    p = expit(lp)
-    assert p.sum() == pytest.approx(333.661767, abs=1e-6)
-    return y, p, np.repeat(np.arange(n // 2), 2)
+def pairs(r1):
+    """The main reference set with two rows of each patient: y, p, patient."""
+    y, p, _ = r1
+    return y, p, np.repeat(np.arange(len(y) // 2), 2)
 
 
 def glm(y, x):
@@ -60,7 +55,7 @@ class TestPointEstimates:
         assert found.intercept_in_the_large == pytest.approx(0.69979, abs=5e-6)
         assert found.slope == pytest.approx(0.631946, abs=5e-7)
         assert found.oe == pytest.approx(1.432588, abs=5e-7)
-        # Not the 0.106760 of statistics.md: see TestSmoothed.
+        # Not 0.106760, lowess' default: see TestSmoothed.
         assert found.ici == pytest.approx(0.123695, abs=5e-7)
         assert found.ece == pytest.approx(0.122848, abs=5e-7)
         assert found.ece_squared_debiased == pytest.approx(0.018131, abs=5e-7)
@@ -254,8 +249,8 @@ class TestReliability:
 
 
 class TestRecalibration:
-    def test_each_patient_is_updated_by_the_fit_on_the_other_folds(self, r1):
-        y, p, patient = r1
+    def test_each_patient_is_updated_by_the_fit_on_the_other_folds(self, pairs):
+        y, p, patient = pairs
         x, moved = logit(p), logit(recalibrate_by_patients(y, p, patient, seed=0))
         # Two rows a patient determine the line that moved both; five lines in all are five folds.
         one, two = slice(0, None, 2), slice(1, None, 2)
@@ -268,8 +263,8 @@ class TestRecalibration:
             rest = np.repeat(which.ravel() != k, 2)
             assert glm(y[rest], x[rest]) == pytest.approx((a, b), abs=5e-6)
 
-    def test_it_helps_and_does_not_flatter(self, r1):
-        y, p, patient = r1
+    def test_it_helps_and_does_not_flatter(self, pairs):
+        y, p, patient = pairs
         a, b = logistic_update(y, p)
         in_sample = brier(y, expit(a + b * logit(p)))
         out_of_fold = brier(y, recalibrate_by_patients(y, p, patient, seed=0))
@@ -291,8 +286,8 @@ class TestRecalibration:
         shift = logit(recalibrate_by_patients(y, p, np.arange(y.size), seed=0)) - logit(p)
         assert (len(np.unique(np.round(shift, 8))) > 5) == lines
 
-    def test_the_seed_deals_the_patients(self, r1):
-        y, p, patient = r1
+    def test_the_seed_deals_the_patients(self, pairs):
+        y, p, patient = pairs
         first = recalibrate_by_patients(y, p, patient, seed=0)
         np.testing.assert_array_equal(first, recalibrate_by_patients(y, p, patient, seed=0))
         assert (first != recalibrate_by_patients(y, p, patient, seed=1)).any()

@@ -1,4 +1,4 @@
-"""Discrimination and operating points against loops, scikit-learn and statistics.md."""
+"""Discrimination and operating points against loops, scikit-learn and reference values."""
 
 import math
 
@@ -23,21 +23,6 @@ from medssl.evaluate.metrics import (
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-@pytest.fixture(scope="module")
-def r1():
-    """Set R1 of statistics.md: y, p, q."""
-    rng = np.random.default_rng(0)
-    n = 1200
-    lp = rng.normal(-1.2, 1.3, n)
-    y = (rng.random(n) < expit(0.3 + 0.7 * lp)).astype(int)
-    p = expit(lp)
-    q = expit(lp + rng.normal(0, 0.5, n))
-    np.testing.assert_allclose(lp[:3], [-1.03655071, -1.37173632, -0.36745055], atol=1e-8)
-    assert p.sum() == pytest.approx(333.661767, abs=1e-6)
-    assert q.sum() == pytest.approx(336.726880, abs=1e-6)
-    return y, p, q
 
 
 # Few distinct scores, so that ties between and within the classes are the rule.
