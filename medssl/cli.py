@@ -96,6 +96,10 @@ def scan(
             "notes": ", ".join(f"{c} {n}" for c, n in done.notes.items()) or "none",
         },
     )
+    if done.gone:
+        say(
+            f"  {done.gone} images of the earlier scan were not found again and have left the manifest"
+        )
     for report in done.labels:
         say(
             f"  labels {report.table}: {report.joined} of {report.rows} rows joined by {report.key}, "

@@ -50,7 +50,10 @@ class ScanSettings:
 
 @dataclass(frozen=True)
 class ScanSummary:
-    """Counts that add up: found = indexed + skipped + quarantined."""
+    """Counts that add up: found = indexed + skipped + quarantined.
+
+    ``gone`` counts images of the earlier scan that this one no longer found (``--update``).
+    """
 
     found: int
     indexed: int
@@ -64,6 +67,7 @@ class ScanSummary:
     labels: tuple[label_room.JoinReport, ...]
     labelled_images: int
     notes: dict[str, int] = field(default_factory=dict)
+    gone: int = 0
 
 
 def scan(settings: ScanSettings, progress: Progress | None = None) -> ScanSummary:
@@ -90,13 +94,22 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> ScanSummar
         raise NothingUsableError(words, "E-NOTHING")
     # Everything that may be refused comes before the first write.
     joined, reports = _labels(settings, rows, private)
+    gone = _gone(settings, rows)
     manifest = manifest_room.write(settings.out, rows, keys.digests)
     _write_accounts(settings, entries, private)
     if settings.labels:
         label_room.write(settings.out, joined)
-    summary = _summary(entries, manifest, reports, joined)
+    summary = replace(_summary(entries, manifest, reports, joined), gone=gone)
     _write_cohort(settings, summary)
     return summary
+
+
+def _gone(settings: ScanSettings, rows: list[dict[str, Any]]) -> int:
+    """Return how many images of the earlier manifest are in the new one no more."""
+    if not (settings.out / "manifest.parquet").is_file():
+        return 0
+    before = set(manifest_room.read(settings.out).column("image_id"))
+    return len(before - {row["image_id"] for row in rows})
 
 
 def plan(settings: ScanSettings) -> dict[str, int]:

@@ -196,6 +196,18 @@ def test_an_absent_share_costs_nothing_decoded(tree, tmp_path):
     )
 
 
+def test_images_that_vanish_between_scans_are_counted(tree, tmp_path, capsys):
+    source = shutil.copytree(tree / "hospital_b", tmp_path / "share")
+    base = ["scan", source, "--site", "hospital_b", "--out", tmp_path / "c"]
+    assert run(*base) == 0
+    for path in sorted((source / "dicom").glob("*.dcm"))[:2]:
+        path.unlink()
+    capsys.readouterr()
+    assert run(*base, "--update") == 0
+    assert "2 images of the earlier scan were not found again" in capsys.readouterr().out
+    assert json.loads((tmp_path / "c" / "cohort.json").read_text())["gone"] == 2
+
+
 def test_two_stacks_in_one_series(tmp_path):
     series = generate_uid()
     for k in range(3):
