@@ -232,7 +232,7 @@ def test_nifti_through_the_same_verbs(tree, tmp_path, volumes):
         "decode.size=16",
         f"decode.volumes={volumes}",
         f"encoder.name={name}",
-        "batch=4",
+        "batch=2",
         "duration={steps: 2}",
     ]
     out = tmp_path / "run"
