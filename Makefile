@@ -42,7 +42,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/throughput.py
 
 lock:  ## resolve the dependencies anew; run by hand, reviewed like code
-	$(BIN)/uv pip compile pyproject.toml --extra app --extra gdcm --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra app --extra gdcm --extra cluster --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
 
 reference: $(STAMP)  ## write configs/REFERENCE.md anew

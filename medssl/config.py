@@ -16,6 +16,7 @@ def _as_text(value: Any) -> Any:
 
 
 LabelText = Annotated[str, BeforeValidator(_as_text)]
+Precision = Annotated[Literal["32", "bf16"], BeforeValidator(_as_text)]
 
 
 class Settings(BaseModel):
@@ -196,7 +197,7 @@ class PretrainConfig(Settings):
     """A pretraining run whose encoder is the start (generic, then SimCLR, then MICLe)."""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """Draws, views and initial weights are functions of it."""
-    precision: Literal["32", "bf16"] = "32"
+    precision: Precision = "32"
     """Arithmetic of the forward pass."""
     log_every: int = Field(10, ge=1)
     """Steps between two lines of log.jsonl."""
@@ -224,7 +225,7 @@ class FullConfig(Settings):
     """Factor on the encoder's learning rate when it starts from pretraining."""
     weight_decay: float = Field(1e-2, ge=0)
     """Decay of weights."""
-    precision: Literal["32", "bf16"] = "32"
+    precision: Precision = "32"
     """Arithmetic of the forward pass."""
 
 

@@ -28,6 +28,7 @@ from medssl.models import weights
 from medssl.models.embed import embed
 from medssl.models.encoder import Encoder, build
 from medssl.models.heads import LinearHead
+from medssl.models.precision import check_precision
 from medssl.store import STORED_MAX, Store, open_store
 
 CLASSIFIER = "classifier"
@@ -72,6 +73,8 @@ def finetune(
     store = open_store(data, card.decode)
     task = make_task(config, data, store)
     _check_modes(config)
+    if config.full.budgets:
+        check_precision(encoder, config.full.precision, card.decode.size)
     if all(v is None for v in draws(task, config.budgets, config.seed * 1000).values()):
         words = f"{data}: no budget of {config.budgets} % holds a patient of every class; raise budgets."
         raise NothingUsableError(words, "E-BUDGETS")

@@ -70,7 +70,7 @@ def tune(
         seed: order, views and head are functions of it.
 
     Raises:
-        NumericalStopError: a loss that is not finite.
+        NumericalStopError: a loss or a gradient that is not finite.
     """
     full, place = config.full, device()
     encoder = copy.deepcopy(start).to(place)
@@ -96,6 +96,8 @@ def tune(
             raise NumericalStopError(words, "E-NONFINITE")
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        for part in (encoder, head):
+            optim.check_gradients(part, f"full fine-tuning, step {step}")
         optimizer.step()
         line.step()
     return Tuned(encoder.eval(), head.eval())

@@ -127,6 +127,9 @@ class _Module(pl.LightningModule):
             line.load_state_dict(self.state.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": line, "interval": "step"}}
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        optim.check_gradients(self.method, f"Step {self.step}")
+
     def on_train_batch_end(self, *_: Any) -> None:
         self.method.after_step(min(1.0, self.step / self.course.total_steps))
 
@@ -236,7 +239,7 @@ def fit(
         The last values of the loss and its parts.
 
     Raises:
-        NumericalStopError: a loss that is not finite, before the update.
+        NumericalStopError: a loss or a gradient that is not finite, before the update.
         RefusedError: every checkpoint is damaged.
     """
     folder = run.path / "checkpoints"

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from medssl.config import OptimConfig
+from medssl.errors import NumericalStopError
 
 REFERENCE_BATCH = 256
 UNDECAYED = ("cls_token", "pos_embed", "reg_token")
@@ -57,3 +58,21 @@ def factor(step: int, total: int, warmup: float) -> float:
 def schedule(optimizer: Optimizer, total: int, warmup: float) -> LambdaLR:
     """Attach the schedule, stepped once per optimiser step."""
     return LambdaLR(optimizer, lambda step: factor(step, total, warmup))
+
+
+def check_gradients(module: nn.Module, where: str) -> None:
+    """Stop before an update that would write what is not a number.
+
+    Raises:
+        NumericalStopError: the norm of all gradients is not finite; names the first parameter.
+    """
+    named = [(n, p.grad) for n, p in module.named_parameters() if p.grad is not None]
+    if bool(torch.isfinite(torch.nn.utils.get_total_norm([g for _, g in named]))):
+        return
+    bad = [n for n, g in named if not bool(torch.isfinite(g).all())]
+    words = (
+        f"{where}: the gradient of {bad[0] if bad else 'all weights together'} is not a number "
+        "(the loss is). Stopped before the update; the last checkpoint is intact. Lower the "
+        "learning rate, or use precision=32."
+    )
+    raise NumericalStopError(words, "E-NONFINITE")

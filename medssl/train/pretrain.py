@@ -20,6 +20,7 @@ from medssl.methods import build_method
 from medssl.methods.base import Method
 from medssl.models import weights
 from medssl.models.encoder import Encoder, build
+from medssl.models.precision import check_precision
 from medssl.store import STORED_MAX, Store, open_store
 from medssl.train.feed import Feed
 from medssl.train.loop import Course, Progress, fit, make_views
@@ -159,6 +160,7 @@ def pretrain(
     material = gather(config, data, split)
     plan = planner(config, material.bags)
     encoder, before, keys = start_encoder(config, material)
+    check_precision(encoder, config.precision, config.decode.size)
     course = _course(config, material, plan)
     parents = [runs.parent(data, "manifest.parquet")]
     if config.init is not None:
@@ -204,6 +206,7 @@ def cost(config: PretrainConfig, data: Path, split: SplitChoice) -> dict[str, An
     material = gather(config, data, split)
     plan = planner(config, material.bags)
     encoder, _, _ = start_encoder(config, material)
+    check_precision(encoder, config.precision, config.decode.size)
     course = _course(config, material, plan)
     method = build_method(config.method, encoder, config.seed)
     first = plan(0)

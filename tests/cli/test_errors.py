@@ -1,14 +1,18 @@
 """Every refusal has its sentence, its code and its exit; nothing written before is lost."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import SIZE, SMALL
 
 from medssl.cli import main
+from medssl.errors import NumericalStopError
+from medssl.train.optim import check_gradients
 
 SIMCLR, MICLE = "configs/pretrain/simclr-cxr.yaml", "configs/pretrain/micle-cxr.yaml"
 PROBE = "configs/finetune/probe.yaml"
@@ -216,6 +220,23 @@ def test_damaged_store(refused, cohort_copy, tmp_path):
     words = [SIMCLR, *SMALL, "--split", "none", "--data", cohort_copy, "--out", tmp_path / "r"]
     code, said = refused("pretrain", *words)
     assert (code, "checksum" in said) == (4, True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the fault is the CPU's")
+def test_bf16_where_its_gradients_are_wrong(refused, cohort_copy, tmp_path):
+    assert main(["decode", str(cohort_copy), "--size", "16"]) == 0
+    words = [SIMCLR, *SMALL, "decode.size=16", "precision=bf16", "--data", cohort_copy]
+    code, said = refused("pretrain", *words, "--out", tmp_path / "r")
+    assert (code, "precision=32" in said, "layer4" in said) == (2, True, True)
+
+
+def test_a_gradient_that_is_not_a_number_stops_before_the_update():
+    layer = torch.nn.Linear(2, 3)
+    layer.weight.grad, layer.bias.grad = torch.ones(3, 2), torch.tensor([0.0, math.inf, 0.0])
+    with pytest.raises(NumericalStopError, match=r"Step 7: the gradient of bias"):
+        check_gradients(layer, "Step 7")
+    layer.bias.grad = torch.zeros(3)
+    check_gradients(layer, "Step 7")
 
 
 def test_not_a_number(refused, cohorts, tmp_path):

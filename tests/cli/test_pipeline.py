@@ -233,6 +233,7 @@ def test_nifti_through_the_same_verbs(tree, tmp_path, volumes):
         f"decode.volumes={volumes}",
         f"encoder.name={name}",
         "batch=2",
+        "precision=32",
         "duration={steps: 2}",
     ]
     out = tmp_path / "run"

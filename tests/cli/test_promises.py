@@ -89,7 +89,8 @@ def test_a_corrected_patient_reaches_the_store(tmp_path):
     assert run("decode", tmp_path / "c", "--size", 16) == 0
     table.write_text("file,patient_id\n0.png,P1\n1.png,P2\n2.png,P2\n")
     assert run(*base, "--update") == 0
-    words = ["pretrain", SIMCLR, *SMALL, "decode.size=16", "duration={steps: 1}", "--split", "none"]
+    words = ["pretrain", SIMCLR, *SMALL, "decode.size=16", "precision=32"]
+    words += ["duration={steps: 1}", "--split", "none"]
     assert run(*words, "--data", tmp_path / "c", "--out", tmp_path / "r") == 3  # the store is older
     assert run("decode", tmp_path / "c", "--size", 16) == 0
     stored = pq.read_table(next((tmp_path / "c" / "store").glob("*/index.parquet"))).to_pylist()

@@ -1,0 +1,226 @@
+"""Commands that make models and show them: pretrain, finetune, evaluate, app, demo, synthesize."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from medssl.cli.base import AllowSeen, Config, DryRun, Overrides, ShowSettings, Workers, app, need
+from medssl.terminal import bar, print_settings, say, show
+
+
+@app.command()
+def pretrain(
+    config: Config = None,
+    overrides: Overrides = None,
+    data: Annotated[Path | None, typer.Option("--data", help="A decoded cohort.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run directory; new or empty.")
+    ] = None,
+    split: Annotated[
+        Literal["file", "none"], typer.Option(help="none: use every patient; recorded.")
+    ] = "file",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue, or start if empty.")] = False,
+    settings: ShowSettings = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Pretrain an encoder on training and unlabelled patients.
+
+    Example: medssl pretrain configs/pretrain/micle-cxr.yaml batch=128 --data cohorts/a --out runs/micle
+    """
+    from medssl.config import PretrainConfig
+    from medssl.loading import load, to_yaml
+
+    if settings:
+        print_settings(PretrainConfig)
+    resolved = load(PretrainConfig, need(config, "CONFIG"), tuple(overrides or ()))
+    cohort = need(data, "--data")
+    from medssl.train import pretrain as room
+
+    if dry_run:
+        say(to_yaml(resolved))
+        show("would run (nothing written):", room.cost(resolved, cohort, split))
+        return
+    with bar("steps") as progress:
+        run = room.pretrain(
+            resolved,
+            cohort,
+            need(out, "--out"),
+            split=split,
+            resume=resume,
+            progress=lambda done, total, _: progress(done, total),
+        )
+    show(f"{run.path}: encoder written", run.summary)
+
+
+@app.command()
+def finetune(
+    config: Config = None,
+    overrides: Overrides = None,
+    encoder: Annotated[
+        Path | None, typer.Option("--encoder", help="A finished pretraining run.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="A decoded, split, labelled cohort.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run directory; new or empty.")
+    ] = None,
+    allow_seen: AllowSeen = False,
+    settings: ShowSettings = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Fit classifiers on nested label budgets; keep one, and draw the label-efficiency curve.
+
+    Example: medssl finetune configs/finetune/probe.yaml target=finding --encoder runs/micle
+    --data cohorts/a --out runs/finding
+    """
+    from medssl.config import FinetuneConfig
+    from medssl.loading import load, to_yaml
+
+    if settings:
+        print_settings(FinetuneConfig)
+    resolved = load(FinetuneConfig, need(config, "CONFIG"), tuple(overrides or ()))
+    run_of, cohort = need(encoder, "--encoder"), need(data, "--data")
+    from medssl.finetune import finetune as room
+
+    if dry_run:
+        say(to_yaml(resolved))
+        show("would run (nothing written):", room.plan(resolved, run_of, cohort))
+        return
+    run = room.finetune(
+        resolved, run_of, cohort, need(out, "--out"), allow_seen=allow_seen, progress=_cell_line
+    )
+    show(f"{run.path}: classifier, predictions and curve written", run.summary)
+    from medssl.finetune.curve import as_text
+
+    say(as_text(run.path / "curve.parquet"))
+
+
+def _cell_line(text: str) -> None:
+    if sys.stderr.isatty():
+        typer.echo(f"\r\033[K{text}", err=True, nl=False)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path | None, typer.Argument(help="A finished finetune run.")] = None,
+    overrides: Overrides = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="The new hospital's scanned cohort.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run directory; new or empty.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML settings; the defaults if absent.")
+    ] = None,
+    allow_seen: AllowSeen = False,
+    workers: Workers = 2,
+    settings: ShowSettings = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Test a classifier on a new hospital's cohort and say plainly whether it holds.
+
+    Example: medssl evaluate runs/finding --data cohorts/b --out runs/finding-at-b
+    """
+    from medssl.config import EvaluateConfig
+    from medssl.loading import load, to_yaml
+
+    if settings:
+        print_settings(EvaluateConfig)
+    resolved = load(EvaluateConfig, config, tuple(overrides or ()))
+    run_of, cohort = need(model, "RUN"), need(data, "--data")
+    from medssl import infer
+
+    if dry_run:
+        say(to_yaml(resolved))
+        show(
+            "would run (nothing written):",
+            infer.plan(resolved, run_of, cohort, allow_seen=allow_seen),
+        )
+        return
+    with bar("pixels") as progress:
+        run = infer.evaluate_at(
+            resolved,
+            run_of,
+            cohort,
+            need(out, "--out"),
+            allow_seen=allow_seen,
+            workers=workers,
+            progress=progress,
+        )
+    show(
+        f"verdict: {run.summary['verdict']}",
+        {k: v for k, v in run.summary.items() if k != "verdict"},
+    )
+    say(f"  report: {run.path}/report.html")
+
+
+@app.command(name="app")
+def app_command(
+    root: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder with finished runs.")],
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 8501,
+    address: Annotated[
+        str, typer.Option(help="Only loopback is served without sign-in.")
+    ] = "127.0.0.1",
+) -> None:
+    """Open finished evaluations in a browser: figures, cases, similar cases.
+
+    Example: medssl app runs
+    """
+    from medssl import serve
+
+    raise typer.Exit(serve.serve(root, port, address))
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for cohorts and runs; new or empty.")
+    ] = Path("runs/demo"),
+    sample_data: Annotated[Path, typer.Option(help="The sample tree; made if absent.")] = Path(
+        "sample_data"
+    ),
+) -> None:
+    """Run the main job on sample_data/: both hospitals, SimCLR, MICLe, a classifier, a report."""
+    from medssl import demo as room
+
+    room.demo(out, sample_data, say)
+
+
+@app.command()
+def synthesize(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; new or empty.")],
+    patients: Annotated[
+        int, typer.Option(help="Patients of hospital A; B gets half.", min=2)
+    ] = 160,
+    mri_patients: Annotated[int, typer.Option(help="MR patients per site.", min=0)] = 16,
+    size: Annotated[int, typer.Option(help="Base of the radiograph matrix, pixels.")] = 96,
+    seed: Annotated[int, typer.Option(help="Everything is a function of it.", min=0)] = 0,
+    subgroup_effect: Annotated[bool, typer.Option(help="Fainter findings in some groups.")] = True,
+    drift: Annotated[bool, typer.Option(help="Exposure drifts with the date.")] = True,
+    nuisances: Annotated[bool, typer.Option(help="Markers and collimation.")] = True,
+    detector_difference: Annotated[
+        bool, typer.Option(help="Hospital B has another detector.")
+    ] = True,
+) -> None:
+    """Make two synthetic hospitals and small MR volumes with planted findings."""
+    from medssl.synthetic import SynthesisSettings
+    from medssl.synthetic import synthesize as make
+
+    made = make(
+        out,
+        SynthesisSettings(
+            patients=patients,
+            mri_patients=mri_patients,
+            size=size,
+            seed=seed,
+            subgroup_effect=subgroup_effect,
+            drift=drift,
+            nuisances=nuisances,
+            detector_difference=detector_difference,
+        ),
+    )
+    show(f"{out}: written", {k: getattr(made, k) for k in made.__dataclass_fields__})
