@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from medssl.errors import NothingUsableError, RefusedError, UsageError
 from medssl.files import atomic
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,11 @@ COLUMNS = (
     Column("view", TEXT, "direction of a projection", "ViewPosition"),
     Column("laterality", TEXT, "L, R or B", "ImageLaterality"),
     Column("body_part", TEXT, "examined part", "BodyPartExamined"),
+    Column("intent", TEXT, "FOR PRESENTATION or FOR PROCESSING", "PresentationIntentType"),
     Column("sex", TEXT, "F, M or O", "PatientSex"),
     Column("age_band", TEXT, "five years wide; 90+ is one band", "PatientAge"),
     Column("day", INT, "days since the patient's first study in the cohort", "StudyDate"),
+    Column("year", INT, "calendar year of the study", "StudyDate"),
     Column("rows", INT, "height of the stored matrix, pixels", "Rows"),
     Column("columns", INT, "width of the stored matrix, pixels", "Columns"),
     Column("frames", INT, "frames or slices", "NumberOfFrames"),
@@ -79,12 +82,15 @@ class Manifest:
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return one column as a NumPy array; absent text is None."""
-        return np.asarray(self.table.column(name).to_pylist(), dtype=object)
+        values = self.table.column(name)
+        if pa.types.is_string(values.type):
+            return values.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        return np.asarray(values.to_pylist(), dtype=object)
 
     @property
     def patients(self) -> list[str]:
         """Return every patient once, sorted."""
-        return sorted(set(self.table.column("patient_id").to_pylist()))
+        return sorted(self.table.column("patient_id").unique().to_pylist())
 
     def summary(self) -> dict[str, Any]:
         """Return counts and the digest, as a run records them."""
@@ -98,14 +104,43 @@ class Manifest:
         }
 
     def digest(self) -> str:
-        """Return the SHA-256 of the table's content."""
-        return hashlib.sha256(
-            json.dumps(self.table.to_pydict(), sort_keys=True).encode()
-        ).hexdigest()
+        """Return the SHA-256 of the table's content: names, what is absent, lengths and values."""
+        found = hashlib.sha256()
+        for name in sorted(self.table.column_names):
+            found.update(f"{name}\0{self.table.num_rows}\0".encode())
+            for part in _content(self.table.column(name)):
+                found.update(part)
+        return found.hexdigest()
+
+
+def _content(column: pa.ChunkedArray) -> Iterator[bytes | memoryview]:
+    """Yield the bytes that tell one column from another, however it lies in memory."""
+    yield column.is_null().to_numpy().astype(np.uint8).data
+    column = pa.chunked_array([column.combine_chunks()], column.type)
+    if not pa.types.is_string(column.type):
+        yield column.fill_null(0).to_numpy().astype(column.type.to_pandas_dtype()).data
+        return
+    for chunk in column.fill_null("").chunks:
+        _, places, letters = chunk.buffers()
+        edges = np.frombuffer(places, "<i4")[chunk.offset : chunk.offset + len(chunk) + 1]
+        yield np.diff(edges).data
+        if letters is not None:
+            yield memoryview(letters)[edges[0] : edges[-1]]
 
 
 def write(root: Path, rows: list[dict[str, Any]], sites: dict[str, str]) -> Manifest:
-    """Write ``manifest.parquet``; rows are sorted by image.
+    """Make and write the table of images.
+
+    Raises:
+        UsageError: an image twice, or a row without patient.
+    """
+    manifest = make(root, rows, sites)
+    store(manifest)
+    return manifest
+
+
+def make(root: Path, rows: list[dict[str, Any]], sites: dict[str, str]) -> Manifest:
+    """Return the table of images, sorted by image, without writing it.
 
     Raises:
         UsageError: an image twice, or a row without patient.
@@ -117,9 +152,13 @@ def write(root: Path, rows: list[dict[str, Any]], sites: dict[str, str]) -> Mani
         "medssl_sites": json.dumps(sites, sort_keys=True),
     }
     table = pa.Table.from_pylist(ordered, schema=SCHEMA.with_metadata(metadata))
-    with atomic(root / "manifest.parquet") as out:
-        pq.write_table(table, out)
     return Manifest(table, root, sites)
+
+
+def store(manifest: Manifest) -> None:
+    """Write ``manifest.parquet``."""
+    with atomic(manifest.root / "manifest.parquet") as out:
+        pq.write_table(manifest.table, out)
 
 
 def _check(rows: list[dict[str, Any]]) -> None:

@@ -65,8 +65,8 @@ def read_people(tables: list[Path], names: Iterable[str] = ()) -> People:
                 problems.append(f"{path.name}: needs a column patient_id or participant_id.")
                 break
             if not patient:
-                problems.append(f"{path.name}, line {number}: no patient.")
-            elif name is None:
+                continue  # its file is set aside as having no patient, and listed so
+            if name is None:
                 by_patient[normalise_id(patient)] = row
             elif by_file.setdefault(name, row) != row:
                 problems.append(f"{path.name}, line {number}: a file is named twice.")

@@ -2,20 +2,26 @@
 
 import contextlib
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from medssl.cohort import labels as label_room
 from medssl.cohort import manifest as manifest_room
+from medssl.cohort import terms
 from medssl.cohort.people import People, check_site, details, study_of
 from medssl.cohort.privacy import SiteKey, age_band, normalise_id, open_key
+from medssl.cohort.same import Aliases
 from medssl.cohort.stacks import stack
 from medssl.cohort.walk import Found
 from medssl.errors import MedsslError, RefusedError
 
 Header = dict[str, Any]
+
+
+BURNED_IN = "the header says that text is burned into the picture; it may name the patient"
+UNKNOWN = "W-UNKNOWN-PATIENT"
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,21 @@ class Sites:
 
     name: str | None
     column: str | None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a person has decided about doubtful objects.
+
+    Attributes:
+        aliases: identifiers confirmed to be one person.
+        allow_unknown: take objects without a PatientID, each study as a patient of its own.
+        allow_burned_in: take objects whose header says that text is burned in.
+    """
+
+    aliases: Aliases = field(default_factory=Aliases)
+    allow_unknown: bool = False
+    allow_burned_in: bool = False
 
 
 class Keys:
@@ -65,6 +86,11 @@ class Private:
     original: dict[str, str]
     members: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def who(self) -> tuple[str, str]:
+        """Return (issuer, PatientID) as found."""
+        return self.original["issuer"], self.original["patient_id"]
+
     def originals(self, kind: str) -> list[tuple[int, str]]:
         """Return (plane, value) of one key; UIDs and files of a stack's members name one plane."""
         whole = label_room.WHOLE
@@ -84,6 +110,7 @@ def build(
     people: People,
     keys: Keys,
     sites: Sites,
+    rules: Rules,
 ) -> tuple[list[dict[str, Any]], list[Private]]:
     """Return the manifest rows and the identifiers behind them; every entry gets its verdict.
 
@@ -91,11 +118,12 @@ def build(
         entries: by file id; judged in place.
         headers: of the readable ones, as the readers return them.
         people, keys, sites: who is whom, under which name, where.
+        rules: what a person has decided about doubtful objects.
 
     Raises:
         RefusedError: a site scanned earlier with another key.
     """
-    _set_aside_doubtful(entries, headers, people)
+    _set_aside_doubtful(entries, headers, people, rules)
     rows: list[dict[str, Any]] = []
     private: list[Private] = []
     for files, notes, step in stack(headers):
@@ -126,20 +154,23 @@ def build(
 
 
 def _set_aside_doubtful(
-    entries: dict[str, Found], headers: dict[str, Header], people: People
+    entries: dict[str, Found], headers: dict[str, Header], people: People, rules: Rules
 ) -> None:
-    """Quarantine what has no patient, a UID met before, or a series of two patients."""
+    """Quarantine what has no patient, a UID met before, a series of two patients, burned-in text."""
     seen: dict[str, str] = {}
-    owners: dict[str, set[str]] = defaultdict(set)
-    unclear = _settle_issuers(headers)
+    known = _issuers(headers)
+    unclear = _settle_issuers(headers, known)
+    owners: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for name, head in headers.items():
-        head["patient"] = normalise_id(_patient(entries[name], head, people) or "")
-        if head["private"].get("series_uid"):
-            owners[head["private"]["series_uid"]].add(head["patient"])
+        _settle_patient(entries[name], head, people, rules, known)
+        entries[name] = replace(entries[name], patient=head["told"])
+        if head["private"].get("series_uid") and head["patient"]:
+            who = (head["private"].get("issuer", ""), head["patient"])
+            owners[head["private"]["series_uid"]].add(who)
     for name in list(headers):
         head = headers[name]
         uid = head["private"].get("sop_uid") or entries[name].relative.as_posix()
-        if not head["patient"].strip("^. -_"):
+        if not head["patient"]:
             code, words = (
                 "E-NOPATIENT",
                 "no patient: PatientID is blank, or no table or label names one",
@@ -149,6 +180,8 @@ def _set_aside_doubtful(
         elif name in unclear:
             words = "no issuer, and its PatientID has several issuers elsewhere; ask whose it is"
             code = "E-ISSUER"
+        elif head.get("burned_in") and not rules.allow_burned_in:
+            code, words = "R-BURNED-IN", f"{BURNED_IN}; look at it, then --allow-burned-in"
         elif uid in seen:
             what = "SOPInstanceUID" if head["private"].get("sop_uid") else "relative path"
             code, words = "E-SAME-UID", f"the same {what} as {seen[uid]}; one of them was kept"
@@ -159,13 +192,37 @@ def _set_aside_doubtful(
         del headers[name]
 
 
-def _settle_issuers(headers: dict[str, Header]) -> set[str]:
-    """Give a blank issuer the only one its PatientID has elsewhere; return whom that leaves unclear."""
+def _settle_patient(
+    entry: Found, head: Header, people: People, rules: Rules, known: dict[str, set[str]]
+) -> None:
+    """Set ``told`` (the identifier as found) and ``patient`` (who it stands for; empty: nobody)."""
+    told = normalise_id(_patient(entry, head, people) or "")
+    head["told"], head["patient"] = told, told if told.strip("^. -_") else ""
+    if head["patient"]:
+        issuer, chief = rules.aliases.settle((head["private"].get("issuer", ""), told))
+        if not issuer and len(known.get(chief, ())) == 1:
+            issuer = next(iter(known[chief]))
+        head["private"]["issuer"], head["patient"] = issuer, chief
+    elif rules.allow_unknown and head["kind"] == "dicom":
+        secret = head["private"]
+        own = secret.get("study_uid") or secret.get("series_uid") or entry.relative.as_posix()
+        head["patient"] = f"unknown patient of study {own}"
+        head["public"]["notes"] = [*head["public"]["notes"], UNKNOWN]
+
+
+def _issuers(headers: dict[str, Header]) -> dict[str, set[str]]:
+    """Return every issuer that each PatientID comes with."""
     known: dict[str, set[str]] = defaultdict(set)
     for head in headers.values():
         secret = head["private"]
         if secret.get("issuer"):
+            secret["issuer"] = normalise_id(secret["issuer"])
             known[normalise_id(secret["patient_id"])].add(secret["issuer"])
+    return known
+
+
+def _settle_issuers(headers: dict[str, Header], known: dict[str, set[str]]) -> set[str]:
+    """Give a blank issuer the only one its PatientID has elsewhere; return whom that leaves unclear."""
     unclear = set()
     for name, head in headers.items():
         secret = head["private"]
@@ -190,7 +247,7 @@ def _patient(entry: Found, head: dict[str, Any], people: People) -> str | None:
 def _site(entry: Found, head: dict[str, Any], people: People, sites: Sites) -> str | None:
     if sites.name is not None:
         return sites.name
-    row = people.row(entry.relative, head["patient"])
+    row = people.row(entry.relative, head["told"])
     value = row.get((sites.column or "").lower(), "")
     return check_site(value) if value else None
 
@@ -203,14 +260,14 @@ def _row(
     people: People,
 ) -> tuple[dict[str, Any], Private]:
     site, key = place
-    secret, public = head["private"], dict(head["public"])
+    secret, public = head["private"], terms.public(head["public"])
     patient = (secret.get("issuer", ""), head["patient"])
     study = secret.get("study_uid") or study_of(entry.relative) or head["patient"]
     series = secret.get("series_uid") or entry.relative.as_posix()
     many = len(files) > 1
-    told = details(people.row(entry.relative, head["patient"]))
+    told = details(people.row(entry.relative, head["told"]))
     years = public.pop("age_years", None)
-    volume = many or head["kind"] == "nifti"
+    volume = many or head["volume"]
     row = {
         **{c.name: None for c in manifest_room.COLUMNS},
         **public,
@@ -231,7 +288,10 @@ def _row(
         "series_uid": secret.get("series_uid", ""),
         "study_uid": secret.get("study_uid", ""),
         "accession": secret.get("accession", ""),
-        "patient_id": head["patient"],
+        "patient_id": head["told"],
+        "issuer": secret.get("issuer", ""),
+        "name": secret.get("name", ""),
+        "birth_date": secret.get("birth_date", ""),
         "study_date": secret.get("study_date", ""),
         "file": entry.relative.as_posix(),
     }
@@ -239,7 +299,7 @@ def _row(
 
 
 def _set_days(rows: list[dict[str, Any]], private: list[Private]) -> None:
-    """Replace dates by days since the patient's first study: intervals survive, dates do not."""
+    """Replace dates by the year and days since the patient's first study: intervals survive."""
     dates: dict[str, date] = {}
     for one in private:
         with contextlib.suppress(ValueError):
@@ -254,3 +314,4 @@ def _set_days(rows: list[dict[str, Any]], private: list[Private]) -> None:
     for row in rows:
         day = dates.get(row["image_id"])
         row["day"] = None if day is None else (day - first[row["patient_id"]]).days
+        row["year"] = None if day is None else day.year

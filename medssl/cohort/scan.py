@@ -1,24 +1,27 @@
 """The verb scan: a folder becomes a manifest, a quarantine list and accounts that add up."""
 
 import json
+import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from medssl.cohort import accounts, same
 from medssl.cohort import labels as label_room
 from medssl.cohort import manifest as manifest_room
+from medssl.cohort.cache import HeaderCache
 from medssl.cohort.people import check_site, is_derivative, read_people
 from medssl.cohort.privacy import normalise_id
-from medssl.cohort.rows import Keys, Private, Sites, build
+from medssl.cohort.rows import Keys, Private, Rules, Sites, build
 from medssl.cohort.walk import Found, walk
-from medssl.errors import MedsslError, NothingUsableError, RefusedError, UsageError
-from medssl.files import write_csv, write_json, write_text
-from medssl.formats import worker
+from medssl.errors import NothingUsableError, RefusedError, UsageError
+from medssl.files import locked, write_csv, write_json
+from medssl.formats import cluster, worker
 
 Progress = Callable[[int, int], None]
-QUARANTINE = ("file_id", "stage", "state", "code", "reason")
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,12 @@ class ScanSettings:
         labels: label tables; label_columns: columns to take from them (empty: those with few values).
         tables: CSV or TSV that name patients by file; ``participants.tsv`` is found by itself.
         key_file: the site's key; default one file per site under ``~/.medssl/keys``.
+        merge: tables of identifiers that a person has confirmed to be one patient.
+        allow_unknown: take objects without a PatientID, each study as a patient of its own.
+        allow_burned_in: take objects whose header says that text is burned in.
         update: scan again into a cohort that exists; sources given earlier are read again.
         workers: child processes that open the files.
+        cluster: address of a dask scheduler whose workers open them instead.
     """
 
     sources: tuple[Path, ...]
@@ -44,15 +51,20 @@ class ScanSettings:
     label_columns: tuple[str, ...] = ()
     tables: tuple[Path, ...] = ()
     key_file: Path | None = None
+    merge: tuple[Path, ...] = ()
+    allow_unknown: bool = False
+    allow_burned_in: bool = False
     update: bool = False
     workers: int = 2
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
 class ScanSummary:
     """Counts that add up: found = indexed + skipped + quarantined.
 
-    ``gone`` counts images of the earlier scan that this one no longer found (``--update``).
+    ``gone`` counts images of the earlier scan that this one no longer found (``--update``);
+    ``suspects`` counts pairs of identifiers that may be one person.
     """
 
     found: int
@@ -68,6 +80,7 @@ class ScanSummary:
     labelled_images: int
     notes: dict[str, int] = field(default_factory=dict)
     gone: int = 0
+    suspects: int = 0
 
 
 def scan(settings: ScanSettings, progress: Progress | None = None) -> ScanSummary:
@@ -80,13 +93,21 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> ScanSummar
     """
     settings = _with_earlier(settings)
     _check(settings)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    with locked(settings.out):
+        return _scan(settings, progress)
+
+
+def _scan(settings: ScanSettings, progress: Progress | None) -> ScanSummary:
     entries = {e.file_id: e for e in walk(settings.sources)}
     headers = _headers(entries, settings, progress)
     tables = [*settings.tables, *_participants(settings.sources)]
     people = read_people(tables, (e.path.name for e in entries.values()))
     keys = Keys(settings.out, settings.key_file)
     sites = Sites(settings.site, settings.site_column)
-    rows, private = build(entries, headers, people, keys, sites)
+    aliases = same.read_aliases(settings.merge)
+    rules = Rules(aliases, settings.allow_unknown, settings.allow_burned_in)
+    rows, private = build(entries, headers, people, keys, sites, rules)
     if not rows:
         if not settings.update:
             _write_accounts(settings, entries, private)
@@ -95,12 +116,16 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> ScanSummar
     # Everything that may be refused comes before the first write.
     joined, reports = _labels(settings, rows, private)
     gone = _gone(settings, rows)
-    manifest = manifest_room.write(settings.out, rows, keys.digests)
+    suspects = _suspects(settings, rows, private)
     _write_accounts(settings, entries, private)
     if settings.labels:
         label_room.write(settings.out, joined)
-    summary = replace(_summary(entries, manifest, reports, joined), gone=gone)
+    manifest = manifest_room.make(settings.out, rows, keys.digests)
+    found = _summary(entries, manifest, reports, joined)
+    summary = replace(found, gone=gone, suspects=suspects)
     _write_cohort(settings, summary)
+    # The manifest comes last: it says that the scan is whole, and a scan without one continues.
+    manifest_room.store(manifest)
     return summary
 
 
@@ -133,7 +158,8 @@ def _check(settings: ScanSettings) -> None:
     if there.exists() and not settings.update:
         words = f"{settings.out}: holds a cohort already. Use another --out, or --update to scan it again."
         raise RefusedError(words, "E-EXISTS")
-    ours = any((settings.out / n).exists() for n in ("manifest.parquet", "quarantine.csv"))
+    marks = ("manifest.parquet", "quarantine.csv", ".lock", "private/headers.jsonl")
+    ours = any((settings.out / n).exists() for n in marks)
     if settings.out.exists() and not settings.out.is_dir():
         raise UsageError(f"{settings.out}: is a file; --out is a folder.", "E-USAGE")
     if settings.out.exists() and any(settings.out.iterdir()) and not ours:
@@ -172,6 +198,9 @@ def _with_earlier(settings: ScanSettings) -> ScanSettings:
         sources=_joined(before["sources"], settings.sources),
         tables=_joined(before["tables"], settings.tables),
         labels=_joined(before["labels"], settings.labels),
+        merge=_joined(before.get("merge", []), settings.merge),
+        allow_unknown=settings.allow_unknown or before.get("allow_unknown", False),
+        allow_burned_in=settings.allow_burned_in or before.get("allow_burned_in", False),
         label_columns=tuple(dict.fromkeys([*before["label_columns"], *settings.label_columns])),
     )
 
@@ -188,22 +217,41 @@ def _participants(sources: tuple[Path, ...]) -> list[Path]:
 def _headers(
     entries: dict[str, Found], settings: ScanSettings, progress: Progress | None
 ) -> dict[str, dict[str, Any]]:
+    """Return the headers of all readable files, from the cache where they did not change."""
     todo = [e for e in entries.values() if e.state == "found"]
-    jobs = (worker.Job(e.file_id, "header", (str(e.path),)) for e in todo)
+    cache = HeaderCache(settings.out)
+    known = {e.file_id: answer for e in todo if (answer := cache.get(e)) is not None}
+    jobs = (worker.Job(e.file_id, "header", (str(e.path),)) for e in todo if e.file_id not in known)
     headers: dict[str, dict[str, Any]] = {}
-    for done, answer in enumerate(worker.run(jobs, settings.workers), start=1):
-        entry = entries[answer.key]
-        if answer.code:
-            entries[answer.key] = entry.refused(answer.code, answer.sentence)
-        elif answer.data["kind"] == "nifti" and is_derivative(entry.relative):
-            entries[answer.key] = entry.refused(
-                "S-DERIVATIVE", "a mask or other result, not an image"
-            )
-        else:
-            headers[answer.key] = answer.data
-        if progress is not None:
-            progress(done, len(todo))
+    try:
+        for done, answer in enumerate(chain(known.values(), answers(jobs, settings)), start=1):
+            if answer.key not in known:
+                cache.put(entries[answer.key], answer, time.time_ns())
+            _judge(entries, answer, headers)
+            if progress is not None:
+                progress(done, len(todo))
+    finally:
+        cache.flush()
     return {key: headers[key] for key in entries if key in headers}
+
+
+def _judge(
+    entries: dict[str, Found], answer: worker.Answer, headers: dict[str, dict[str, Any]]
+) -> None:
+    entry = entries[answer.key]
+    if answer.code:
+        entries[answer.key] = entry.refused(answer.code, answer.sentence)
+    elif answer.data["kind"] == "nifti" and is_derivative(entry.relative):
+        entries[answer.key] = entry.refused("S-DERIVATIVE", "a mask or other result, not an image")
+    else:
+        headers[answer.key] = answer.data
+
+
+def answers(jobs: Iterator[worker.Job], settings: ScanSettings) -> Iterator[worker.Answer]:
+    """Have the jobs done by child processes here, or on a cluster."""
+    if settings.cluster is not None:
+        return cluster.run(jobs, settings.cluster, workers=settings.workers)
+    return worker.run(jobs, settings.workers)
 
 
 def _labels(
@@ -226,52 +274,37 @@ def _labels(
 def _write_accounts(
     settings: ScanSettings, entries: dict[str, Found], private: list[Private]
 ) -> None:
-    """Write ``quarantine.csv`` and the private files; every entry has a verdict by now."""
-    folder = settings.out / "private"
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    aside = [e for e in entries.values() if e.state != "indexed"]
-    write_csv(
-        settings.out / "quarantine.csv",
-        QUARANTINE,
-        ((e.file_id, "scan", e.state, e.code, e.sentence) for e in aside),
-    )
-    write_csv(
-        folder / "files.csv",
-        ("file_id", "path", "state", "code", "reason", "image_id"),
-        (
-            (e.file_id, e.path.absolute(), e.state, e.code, e.sentence, e.image_id)
-            for e in entries.values()
-        ),
-        0o600,
-    )
-    names = ("image_id", "patient_id", "files", *label_room.KEYS, "study_date")
-    write_csv(
-        folder / "identifiers.csv",
-        ("image_id", "pseudonym", *names[2:]),
-        (
-            (
-                p.image_id,
-                p.patient_id,
-                " ".join(p.files),
-                *(p.original.get(k, "") for k in names[3:]),
-            )
-            for p in private
-        ),
-        0o600,
-    )
-    paths = {p.image_id: [str(entries[f].path.absolute()) for f in p.files] for p in private}
-    given = {k: getattr(settings, k) for k in ("sources", "tables", "labels")}
+    """Write the accounts, and beside them what this scan was asked for."""
+    given = {k: getattr(settings, k) for k in ("sources", "tables", "labels", "merge")}
     record = {
         "site": settings.site,
         "site_column": settings.site_column,
         "label_columns": settings.label_columns,
+        "allow_unknown": settings.allow_unknown,
+        "allow_burned_in": settings.allow_burned_in,
         **{k: [str(p.absolute()) for p in places] for k, places in given.items()},
-        "images": paths,
     }
-    # ASCII JSON keeps file names that are not UTF-8; a CSV for people would not.
-    text = json.dumps(record, indent=0)
-    write_text(folder / "paths.json", text, 0o600)
+    accounts.write(settings.out, entries, private, record)
+
+
+def _suspects(settings: ScanSettings, rows: list[dict[str, Any]], private: list[Private]) -> int:
+    """Write what may be one person under two identifiers: for a person to confirm, and for the split."""
+    site_of = {row["image_id"]: row["site"] for row in rows}
+    whose = {(site_of[p.image_id], p.who): p.patient_id for p in private}
+    known = [p for p in private if p.original["patient_id"].strip("^. -_")]
+    told = (
+        (site_of[p.image_id], p.who, p.original["name"], p.original["birth_date"]) for p in known
+    )
+    found = [s for s in same.suspicions(told) if whose[s.site, s.first] != whose[s.site, s.second]]
+    write_csv(
+        accounts.private_folder(settings.out) / "merge.csv",
+        same.COLUMNS,
+        ((s.second[1], s.second[0], s.first[1], s.first[0], s.reason) for s in found),
+        0o600,
+    )
+    pairs = ((whose[s.site, s.first], whose[s.site, s.second], s.reason) for s in found)
+    same.write_links(settings.out, pairs)
+    return len(found)
 
 
 def _summary(
@@ -280,11 +313,7 @@ def _summary(
     reports: list[label_room.JoinReport],
     joined: dict[label_room.Item, dict[str, str]],
 ) -> ScanSummary:
-    states = Counter(e.state for e in entries.values())
-    if states["indexed"] + states["skipped"] + states["quarantined"] != len(entries):
-        raise MedsslError(
-            f"the accounts do not add up: {dict(states)} of {len(entries)}.", "E-ACCOUNTS"
-        )
+    states = accounts.balance(entries.values())
     per_patient = Counter(manifest.column("patient_id"))
     images = set(manifest.column("image_id"))
     site_of = dict(zip(manifest.column("patient_id"), manifest.column("site"), strict=True))

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from medssl.formats.slices import line_up
+
 MIN_SLICES = 3
-GAP_TOLERANCE = 0.05
 
 Header = dict[str, Any]
+Stacked = tuple[tuple[str, ...], list[str], float | None]
 
 
-def stack(headers: dict[str, Header]) -> list[tuple[tuple[str, ...], list[str], float | None]]:
+def stack(headers: dict[str, Header]) -> list[Stacked]:
     """Group headers into images and volumes.
 
     Args:
@@ -19,35 +21,54 @@ def stack(headers: dict[str, Header]) -> list[tuple[tuple[str, ...], list[str], 
 
     Returns:
         (file ids, notes, mm between slices) of every image or volume; volumes have several ids,
-        ordered along the normal.
+        ordered along the normal. A series with several orientations, sizes, echoes or time points
+        gives several volumes, and says so.
     """
-    groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    out: list[tuple[tuple[str, ...], list[str], float | None]] = []
+    series: dict[str, dict[tuple[Any, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
+    out: list[Stacked] = []
     for name, header in headers.items():
-        if header.get("stack") is None or not header["private"].get("series_uid"):
+        uid = header["private"].get("series_uid")
+        if header.get("stack") is None or not uid:
             out.append(((name,), [], None))
             continue
         turn = tuple(round(v, 3) for v in header["stack"]["orientation"])
         size = (header["public"]["rows"], header["public"]["columns"])
-        groups[header["private"]["series_uid"], turn, size].append(name)
-    for names in groups.values():
-        out += _volume(names, headers)
+        # Raw and presented slices, or two photometries, are never one volume.
+        kind = (header["public"].get("photometric"), header["public"].get("intent"))
+        series[uid][turn, size, kind].append(name)
+    for groups in series.values():
+        mixed = _mixed(list(groups))
+        for names in groups.values():
+            out += [(n, [*notes, *mixed], step) for n, notes, step in _volumes(names, headers)]
     return out
 
 
-def _volume(
-    names: list[str], headers: dict[str, Header]
-) -> list[tuple[tuple[str, ...], list[str], float | None]]:
+def _mixed(groups: list[tuple[Any, ...]]) -> list[str]:
+    """Return what differs between the groups of one series."""
+    names = ("W-MIXED-ORIENTATION", "W-MIXED-SIZE", "W-MIXED-KIND")
+    return [n for k, n in enumerate(names) if len({group[k] for group in groups}) > 1]
+
+
+def _volumes(names: list[str], headers: dict[str, Header]) -> list[Stacked]:
+    whole = _line(names, headers, [])
+    if whole is not None:
+        return [whole]
+    parts: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name in names:
+        parts[tuple(headers[name]["stack"].get("part", ()))].append(name)
+    split = [_line(part, headers, ["W-SPLIT-SERIES"]) for part in parts.values()]
+    if len(parts) > 1 and all(s is not None for s in split):
+        return [s for s in split if s is not None]
+    note = ["W-SAME-POSITION"] if len(names) >= MIN_SLICES else []
+    return [((name,), note, None) for name in names]
+
+
+def _line(names: list[str], headers: dict[str, Header], notes: list[str]) -> Stacked | None:
+    """Return the slices as one volume; None where too few, or two share a position."""
     if len(names) < MIN_SLICES:
-        return [((name,), [], None) for name in names]
-    turn = np.array(headers[names[0]]["stack"]["orientation"])
-    normal = np.cross(turn[:3], turn[3:])
+        return None
     positions = np.array([headers[n]["stack"]["position"] for n in names])
-    along = positions @ normal
-    order = np.argsort(along, kind="stable")
-    steps = np.diff(along[order])
-    if (steps < 1e-3).any():
-        return [((name,), ["W-SAME-POSITION"], None) for name in names]
-    typical = float(np.median(steps))
-    notes = ["W-GAP"] if (np.abs(steps - typical) > GAP_TOLERANCE * typical).any() else []
-    return [(tuple(names[i] for i in order), notes, typical)]
+    line = line_up(positions, np.array(headers[names[0]]["stack"]["orientation"]))
+    if line is None:
+        return None
+    return tuple(names[i] for i in line.order), [*notes, *line.notes], line.step

@@ -21,6 +21,7 @@ class Found:
         state: ``found`` until judged.
         code, sentence: why it was skipped or set aside.
         image_id: the image it became part of.
+        patient: PatientID as its header or a table has it, for the private accounts.
     """
 
     file_id: str
@@ -30,6 +31,7 @@ class Found:
     code: str = ""
     sentence: str = ""
     image_id: str = ""
+    patient: str = ""
 
     def judged(self, state: State, code: str = "", sentence: str = "", image: str = "") -> "Found":
         """Return a copy with a verdict."""

@@ -12,6 +12,8 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from medssl.formats.voi import Voi
+
 FloatArray = npt.NDArray[np.floating[Any]]
 MIN_DETERMINANT = 1e-8
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -35,9 +37,11 @@ class Pixels:
         affine_lps: 4x4, array index (axis order of ``array``) to LPS mm; None for projections.
         units: ``HU`` or ``stored``.
         inverted: True when larger stored values are darker (MONOCHROME1).
-        window: the object's own VOI (centre, width), in ``units``; None where absent.
+        voi: the object's own VOI transform, of values in ``units``; None where absent.
         slice_index: for volumes, the file's own index of every plane along axis 0.
         padding: share of the pixels that the header declares as padding.
+        decoder: what turned the stored bytes into numbers.
+        intent: ``processing`` for raw detector data, ``presentation`` for all else.
     """
 
     array: npt.NDArray[np.float32]
@@ -45,9 +49,11 @@ class Pixels:
     affine_lps: FloatArray | None
     units: str
     inverted: bool = False
-    window: tuple[float, float] | None = None
+    voi: Voi | None = None
     slice_index: tuple[int, ...] = ()
     padding: float = 0.0
+    decoder: str = "own"
+    intent: str = "presentation"
 
 
 def check_affine(affine: FloatArray) -> None:

@@ -22,8 +22,9 @@ class Prepared:
     Attributes:
         planes: uint16 ``[N, S, S]``, or ``[1, S, S, S]`` for a whole volume.
         slice_index: the file's own index of every plane; -1 for images and whole volumes.
-        low, high: values (``units``) that map to 0 and 65535.
-        units: ``HU`` or ``stored``.
+        low, high: values (``units``) that map to 0 and 65535; 0 and 1 where no straight line maps.
+        units: ``HU``, ``stored``, or ``shown`` (share of the display range).
+        scaling: how the two were found: ``hu``, ``percentile``, ``full``, ``voi LINEAR`` ...
         box: (top, left, height, width) of the picture inside the square, pixels.
         digests: SHA-256 of every plane.
     """
@@ -33,6 +34,7 @@ class Prepared:
     low: float
     high: float
     units: str
+    scaling: str
     box: tuple[int, int, int, int]
     digests: tuple[str, ...]
 
@@ -41,17 +43,21 @@ def prepare(pixels: Pixels, config: DecodeConfig) -> Prepared:
     """Scale, letterbox and resize one picture.
 
     Raises:
-        FormatError: constant, or less than half of it finite.
+        FormatError: constant, less than half of it finite, or of the intent that is not wanted.
     """
-    values = -pixels.array if pixels.inverted else pixels.array
-    finite = np.isfinite(values)
-    if values.ndim == 2 and config.volumes == "whole":
+    if pixels.intent != config.intent:
+        words = (
+            f"is meant for {pixels.intent}, this store holds pictures for {config.intent} "
+            "(decode.intent); the two are never mixed"
+        )
+        raise FormatError(words, "E-INTENT")
+    finite = np.isfinite(pixels.array)
+    if pixels.array.ndim == 2 and config.volumes == "whole":
         raise FormatError("a 2-D image; this store holds whole volumes", "E-NOTAVOLUME")
     if finite.mean() + pixels.padding < MIN_FINITE or not finite.any():
         share = 100 * finite.mean()
         raise FormatError(f"only {share:.0f} % of the pixels are numbers", "E-NONFINITE")
-    low, high = _limits(values[finite], pixels, config)
-    unit = np.clip((np.where(finite, values, low) - low) / (high - low), 0, 1).astype(np.float32)
+    unit, scale = _scaled(pixels, finite, config)
     if unit.ndim == 3 and config.volumes == "whole":
         planes, box = _whole(unit, pixels.spacing_mm, config.size)
         index: tuple[int, ...] = (-1,)
@@ -66,31 +72,60 @@ def prepare(pixels: Pixels, config: DecodeConfig) -> Prepared:
         plane, box = _letterbox(unit, pixels.spacing_mm, config.size)
         planes, index = plane[None], (-1,)
     digests = tuple(hashlib.sha256(p.tobytes()).hexdigest() for p in planes)
-    return Prepared(planes, index, low, high, pixels.units, box, digests)
+    return Prepared(planes, index, scale.low, scale.high, scale.units, scale.name, box, digests)
 
 
-def _limits(finite: npt.NDArray[Any], pixels: Pixels, config: DecodeConfig) -> tuple[float, float]:
-    scaling = config.scaling
-    if scaling == "auto":
-        scaling = "percentile" if pixels.units != "HU" else "full"
-        if pixels.units == "HU":
-            return config.ct_range_hu
-    if scaling == "window" and pixels.window is None:
-        raise FormatError("has no VOI window to scale by (decode.scaling=window)", "E-NOWINDOW")
-    if scaling == "window" and pixels.window is not None:
-        centre, width = pixels.window
-        low, high = centre - width / 2, centre + width / 2
-        low, high = (-high, -low) if pixels.inverted else (low, high)
-    elif scaling == "full":
-        low, high = float(finite.min()), float(finite.max())
-    else:
-        edges = np.percentile(finite, [config.low_percentile, config.high_percentile])
-        low, high = float(edges[0]), float(edges[1])
-        if high <= low:
-            low, high = float(finite.min()), float(finite.max())
+@dataclass(frozen=True)
+class _Scale:
+    low: float
+    high: float
+    units: str
+    name: str
+
+
+def _scaled(
+    pixels: Pixels, finite: npt.NDArray[np.bool_], config: DecodeConfig
+) -> tuple[npt.NDArray[np.float32], _Scale]:
+    """Return the picture in [0, 1], dark to bright, and what 0 and 1 stand for."""
+    if config.scaling == "window":
+        return _shown(pixels, finite)
+    values = -pixels.array if pixels.inverted else pixels.array
+    low, high, name = _limits(values[finite], pixels, config)
     if not high > low or not np.isfinite(high - low):
         raise FormatError(f"the picture is constant (every pixel {low:g})", "E-CONSTANT")
-    return low, high
+    unit = np.clip((np.where(finite, values, low) - low) / (high - low), 0, 1).astype(np.float32)
+    if name == "hu" and unit[finite].max() == unit[finite].min():
+        words = f"every pixel lies outside {low:g} to {high:g} HU, or is the same (ct_range_hu)"
+        raise FormatError(words, "E-CONSTANT")
+    return unit, _Scale(low, high, pixels.units, name)
+
+
+def _shown(pixels: Pixels, finite: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float32], _Scale]:
+    """Return the picture as its own VOI transform shows it."""
+    if pixels.voi is None:
+        raise FormatError("has no VOI window to scale by (decode.scaling=window)", "E-NOWINDOW")
+    shown = pixels.voi.apply(pixels.array)
+    if shown[finite].max() == shown[finite].min():
+        raise FormatError("its own VOI window shows nothing but one grey", "E-CONSTANT")
+    unit = np.where(finite, 1 - shown if pixels.inverted else shown, 0).astype(np.float32)
+    limits, name = pixels.voi.limits(), f"voi {pixels.voi.function}"
+    if limits is None:
+        return unit, _Scale(0.0, 1.0, "shown", name)
+    low, high = (-limits[1], -limits[0]) if pixels.inverted else limits
+    return unit, _Scale(low, high, pixels.units, name)
+
+
+def _limits(
+    finite: npt.NDArray[Any], pixels: Pixels, config: DecodeConfig
+) -> tuple[float, float, str]:
+    if config.scaling == "auto" and pixels.units == "HU":
+        return *config.ct_range_hu, "hu"
+    if config.scaling == "full":
+        return float(finite.min()), float(finite.max()), "full"
+    edges = np.percentile(finite, [config.low_percentile, config.high_percentile])
+    if edges[1] > edges[0]:
+        return float(edges[0]), float(edges[1]), "percentile"
+    return float(finite.min()), float(finite.max()), "full"
 
 
 def _resize(plane: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:

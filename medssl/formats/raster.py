@@ -31,7 +31,7 @@ def header(path: Path) -> dict[str, Any]:
         columns, rows = image.size
         bits = 16 if image.mode.startswith("I") else 8
     public = {"rows": rows, "columns": columns, "frames": 1, "bits": bits, "notes": []}
-    return {"public": public, "private": {}, "stack": None}
+    return {"public": public, "private": {}, "stack": None, "volume": False}
 
 
 def pixels(path: Path) -> Pixels:

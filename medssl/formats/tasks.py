@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medssl.config import DecodeConfig
-from medssl.formats import dicom, nifti, raster
+from medssl.formats import dicom, dicom_pixels, nifti, raster
 from medssl.formats.geometry import FormatError, Pixels
 from medssl.formats.prepare import prepare
 
@@ -25,9 +25,9 @@ def kind_of(path: Path) -> str:
     """
     with path.open("rb") as stream:
         start = stream.read(132)
-    if start[128:132] == b"DICM":
+    if dicom.looks_like_dicom(start):
         return "dicom"
-    if nifti.is_nifti(path):
+    if nifti.is_nifti(path, start):
         return "nifti"
     if raster.is_raster(path):
         return "raster"
@@ -53,22 +53,26 @@ def read_pixels(paths: list[Path]) -> Pixels:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if kind == "dicom":
-            return dicom.pixels(paths)
+            return dicom_pixels.pixels(paths)
         return nifti.pixels(paths[0]) if kind == "nifti" else raster.pixels(paths[0])
 
 
 def decode(paths: list[Path], settings: dict[str, Any]) -> Result:
     """Stored planes of one image or volume, and the digest of the bytes they came from."""
     source = hashlib.sha256()
-    for path in paths:
+    for path in (half for whole in paths for half in nifti.sources(whole)):
         source.update(path.read_bytes())
-    made = prepare(read_pixels(paths), DecodeConfig.model_validate(settings))
+    pixels = read_pixels(paths)
+    made = prepare(pixels, DecodeConfig.model_validate(settings))
     data = {
         "source": source.hexdigest(),
         "slice_index": made.slice_index,
         "low": made.low,
         "high": made.high,
         "units": made.units,
+        "scaling": made.scaling,
+        "inverted": pixels.inverted,
+        "decoder": pixels.decoder,
         "box": made.box,
         "digests": made.digests,
     }

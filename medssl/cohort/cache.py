@@ -1,0 +1,100 @@
+"""Headers read before: an interrupted scan continues, an unchanged file is not opened again."""
+
+import hashlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from medssl.cohort.accounts import private_folder
+from medssl.cohort.walk import Found
+from medssl.formats.worker import Answer
+
+CACHE_VERSION = 1
+READERS = ("medssl", "pydicom", "nibabel", "pillow")
+FLUSH_EVERY = 256
+FRESH_NS = 2_000_000_000
+
+
+class HeaderCache:
+    """``private/headers.jsonl``: one line per file read, keyed by its path, size and time.
+
+    A file changed less than two seconds before it was read is read again: a later change within
+    the clock's grain would not show.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.path = private_folder(root) / "headers.jsonl"
+        self.stamp = _stamp()
+        self.known = self._read()
+        self.fresh: list[str] = []
+        self._start()
+
+    def get(self, entry: Found) -> Answer | None:
+        """Return what was read of an unchanged file; None if it must be opened."""
+        found = self.known.get(str(entry.path.absolute()))
+        if found is None or found["stat"] != _stat(entry.path):
+            return None
+        return Answer(entry.file_id, found["code"], found["sentence"], found["data"])
+
+    def put(self, entry: Found, answer: Answer, now_ns: int) -> None:
+        """Remember an answer; crashes and deadlines are not remembered, they may not repeat."""
+        stat = _stat(entry.path)
+        if answer.code in {"E-CRASH", "E-DEADLINE", "E-MEMORY"} or now_ns - stat[1] < FRESH_NS:
+            return
+        line: dict[str, Any] = {
+            "path": str(entry.path.absolute()),
+            "stat": stat,
+            "code": answer.code,
+        }
+        line |= {"sentence": answer.sentence, "data": answer.data}
+        self.fresh.append(json.dumps(line))
+        if len(self.fresh) >= FLUSH_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is in hand."""
+        with self.path.open("a", encoding="utf-8") as out:
+            out.writelines(line + "\n" for line in self.fresh)
+        self.fresh = []
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        if not self.path.is_file():
+            return {}
+        known: dict[str, dict[str, Any]] = {}
+        with self.path.open(encoding="utf-8", errors="replace") as stream:
+            if stream.readline().strip() != self.stamp:
+                return {}
+            for line in stream:
+                try:
+                    found = json.loads(line)
+                    known[found["path"]] = found
+                except (ValueError, KeyError, TypeError):
+                    continue  # the line in hand when a scan was killed
+        return known
+
+    def _start(self) -> None:
+        """Begin the file anew where it is absent or of other readers; end a line cut by a kill."""
+        if not self.known:
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(handle, "w") as out:
+                out.write(self.stamp + "\n")
+        else:
+            self.path.chmod(0o600)
+            with self.path.open("a", encoding="utf-8") as out:
+                out.write("\n")
+
+
+def _stat(path: Path) -> list[int]:
+    try:
+        found = path.lstat()
+    except OSError:
+        return [-1, -1]
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _stamp() -> str:
+    """Return one line that changes with the cache's form and with every reader's version."""
+    text = json.dumps([CACHE_VERSION, {name: version(name) for name in READERS}])
+    return f"medssl headers {hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -1,0 +1,250 @@
+"""DICOM pixels: stored values to grey values in their units. Runs inside the isolated worker only."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import uid as u
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+
+from medssl.formats import codestream, enhanced
+from medssl.formats.dicom import DECODERS, check_image, matrix, pixel_spacing, read, text
+from medssl.formats.geometry import (
+    FloatArray,
+    FormatError,
+    Pixels,
+    slice_affine,
+    spacing_of,
+    to_house_order,
+)
+from medssl.formats.voi import voi_of
+
+GREY = {"MONOCHROME1", "MONOCHROME2"}
+COLOUR = {
+    "RGB",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_PARTIAL_420",
+    "YBR_PARTIAL_422",
+    "YBR_ICT",
+    "YBR_RCT",
+    "PALETTE COLOR",
+}
+NATIVE = {syntax for syntax, decoder in DECODERS.items() if decoder is None}
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def pixels(paths: list[Path]) -> Pixels:
+    """Read one file, or the files of one stack in any order, as one picture.
+
+    Returns:
+        One ``[H, W]`` image, a volume in house order, or the frames of a multi-frame object.
+
+    Raises:
+        FormatError: no decoder, too few bytes, broken rescale, or a broken stack geometry.
+    """
+    if len(paths) > 1:
+        return _stack([read(p, pixels=True) for p in paths])
+    ds = read(paths[0], pixels=True)
+    check_image(ds)
+    _, _, frames = matrix(ds)
+    geometry = enhanced.frame_geometry(ds) if frames > 1 else None
+    values, units, padding = _values(ds)
+    facts = _facts(ds, units, padding)
+    spacing, _ = pixel_spacing(ds)
+    if values.ndim == 2:
+        return Pixels(values, spacing, None, **facts)
+    if geometry is None:
+        order = tuple(range(len(values)))
+        return Pixels(values, (None, *spacing), None, slice_index=order, **facts)
+    placed = values[geometry.order]
+    ends = geometry.positions[geometry.order[[0, -1]]]
+    made = _volume(placed, ends, geometry.orientation, spacing, facts)
+    index = tuple(int(geometry.order[k]) for k in made.slice_index)
+    return Pixels(made.array, made.spacing_mm, made.affine_lps, slice_index=index, **facts)
+
+
+def _facts(ds: Dataset, units: str, padding: float) -> dict[str, Any]:
+    transform = enhanced.functional(ds, "FrameVOILUTSequence")
+    syntax = str(ds.file_meta.TransferSyntaxUID)
+    raw = text(ds, "PresentationIntentType").upper() == "FOR PROCESSING"
+    return {
+        "units": units,
+        "inverted": text(ds, "PhotometricInterpretation") == "MONOCHROME1",
+        "voi": voi_of(ds if transform is None else transform),
+        "padding": padding,
+        "decoder": DECODERS[syntax] or "pydicom",
+        "intent": "processing" if raw else "presentation",
+    }
+
+
+def _stack(datasets: list[Dataset]) -> Pixels:
+    turn = np.asarray(enhanced.vector(datasets[0], "ImageOrientationPatient", 6), dtype=float)
+    positions = np.array([enhanced.vector(d, "ImagePositionPatient", 3) for d in datasets], float)
+    order = np.argsort(positions @ np.cross(turn[:3], turn[3:]), kind="stable")
+    planes = [_values(datasets[i]) for i in order]
+    photometrics = {text(d, "PhotometricInterpretation") for d in datasets}
+    if len(photometrics) > 1:
+        raise FormatError("its slices are stored in different photometries", "E-MIXED")
+    facts = _facts(datasets[0], planes[0][1], float(np.mean([p[2] for p in planes])))
+    stack = np.stack([plane[0] for plane in planes])
+    spacing, _ = pixel_spacing(datasets[0])
+    return _volume(stack, positions[order[[0, -1]]], turn, spacing, facts)
+
+
+def _volume(
+    stack: npt.NDArray[np.float32],
+    ends: FloatArray,
+    orientation: FloatArray,
+    spacing: tuple[float | None, float | None],
+    facts: dict[str, Any],
+) -> Pixels:
+    """Bring ordered slices into house order; ``ends`` are the first and last position, mm."""
+    if spacing[0] is None or spacing[1] is None:
+        raise FormatError("a stack without pixel spacing has no geometry", "E-AFFINE")
+    step = (ends[1] - ends[0]) / (len(stack) - 1)
+    affine = slice_affine(ends[0], orientation, (spacing[0], spacing[1]), step)
+    array, affine, index = to_house_order(stack, affine)
+    house = np.ascontiguousarray(array)
+    return Pixels(house, spacing_of(affine), affine, slice_index=index, **facts)
+
+
+def _values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str, float]:
+    """Return grey values after the modality LUT (padding as NaN), units, and the padded share."""
+    photometric = text(ds, "PhotometricInterpretation")
+    if photometric not in GREY | COLOUR:
+        raise FormatError("its photometric interpretation is absent or unknown", "E-PHOTOMETRIC")
+    grey = photometric in GREY
+    stored = _decode(ds, raw=grey or photometric == "PALETTE COLOR")
+    if photometric == "PALETTE COLOR":
+        return _luminance(apply_color_lut(stored, ds)), "stored", 0.0
+    if not grey:
+        return _luminance(stored), "stored", 0.0
+    stored = _used_bits(stored, ds)
+    values = _modality(stored, ds)
+    padding = _padding(stored, ds)
+    if padding is not None:
+        values[padding] = np.nan
+    units = "HU" if text(ds, "Modality") == "CT" else "stored"
+    return values, units, 0.0 if padding is None else float(padding.mean())
+
+
+def _decode(ds: Dataset, *, raw: bool) -> npt.NDArray[Any]:
+    syntax = u.UID(str(ds.file_meta.TransferSyntaxUID))
+    plugin = DECODERS[syntax]
+    # pydicom clears the bits above BitsStored as if HighBit were BitsStored - 1; ours looks at it.
+    options: dict[str, Any] = {"raw": raw, "correct_unused_bits": not raw}
+    if plugin is not None:
+        options["decoding_plugin"] = plugin
+        _check_frames(ds, syntax.name)
+    try:
+        decoded: npt.NDArray[Any] = pixel_array(ds, **options)
+        return decoded
+    except StopIteration as error:
+        raise FormatError("fewer frames are stored than the header says", "E-TRUNCATED") from error
+    except AttributeError as error:
+        raise FormatError("a header element needed for the pixels is absent", "E-HEADER") from error
+    except ModuleNotFoundError as error:
+        raise FormatError(f"{syntax.name}: its decoder is not installed", "E-CODEC") from error
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        raise FormatError(*_decoder_words(str(error), syntax.name, plugin)) from error
+
+
+def _check_frames(ds: Dataset, syntax: str) -> None:
+    """Compare what every compressed frame says of itself with the header, before decoding.
+
+    Raises:
+        FormatError: a size or depth beyond the header's; a decoder might allocate what the stream
+            asks for, or return another picture.
+    """
+    data = ds.get("PixelData")
+    if not data:
+        raise FormatError("holds no pixel data", "E-TRUNCATED")
+    rows, columns, frames = matrix(ds)
+    samples, depth = int(ds.get("SamplesPerPixel") or 1), int(ds.get("BitsAllocated") or 0)
+    for frame in generate_frames(data, number_of_frames=frames):
+        said = codestream.declared(frame)
+        if said is None:
+            continue
+        if (said.rows, said.columns, said.samples) != (rows, columns, samples):
+            words = (
+                f"its {syntax} stream is {said.rows} x {said.columns} with {said.samples} sample(s), "
+                f"the header says {rows} x {columns} with {samples}"
+            )
+            raise FormatError(words, "E-HEADER")
+        if said.bits > depth:
+            words = f"its {syntax} stream has {said.bits} bits, the header allocates {depth}"
+            raise FormatError(words, "E-HEADER")
+
+
+def _decoder_words(message: str, syntax: str, plugin: str | None) -> tuple[str, str]:
+    if "missing dependencies" in message or "not available" in message or "no plugin" in message:
+        extra = "; install the extra: pip install 'medssl[gdcm]'" if plugin == "gdcm" else ""
+        return f"stored as {syntax}; its decoder {plugin} is not installed{extra}", "E-CODEC"
+    if "length of the pixel data" in message or "less than" in message:
+        return (
+            "the pixel data is shorter than the header says; the copy was probably cut off",
+            "E-TRUNCATED",
+        )
+    return f"the {syntax} pixel data could not be decoded", "E-DECODE"
+
+
+def _used_bits(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:
+    """Keep BitsStored bits ending at HighBit: the others may hold overlays or noise."""
+    if stored.dtype.kind not in "iu":
+        return stored
+    bits, allocated = int(ds.BitsStored), stored.dtype.itemsize * 8
+    above = allocated - 1 - int(ds.get("HighBit", bits - 1))
+    below = allocated - bits - above
+    if (above <= 0 and below <= 0) or above < 0 or below < 0:
+        return stored
+    native = str(ds.file_meta.TransferSyntaxUID) in NATIVE
+    shift = allocated - bits
+    return (stored << above if native else stored << shift) >> shift
+
+
+def _modality(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[np.float32]:
+    """Apply the modality LUT; an enhanced object may have one per frame (PS3.3 C.7.6.16.2.9)."""
+    frames = list(ds.get("PerFrameFunctionalGroupsSequence") or [])
+    own = [list(f.get("PixelValueTransformationSequence") or []) for f in frames]
+    if stored.ndim == 3 and len(own) == len(stored) and all(own):
+        pairs = zip(stored, own, strict=True)
+        return np.stack([_rescaled(plane, item[0]) for plane, item in pairs])
+    transform = enhanced.functional(ds, "PixelValueTransformationSequence")
+    return _rescaled(stored, ds if transform is None else transform)
+
+
+def _rescaled(stored: npt.NDArray[Any], source: Dataset) -> npt.NDArray[np.float32]:
+    if "ModalityLUTSequence" not in source:
+        for keyword in ("RescaleSlope", "RescaleIntercept"):
+            value = source.get(keyword)
+            try:
+                number = 1.0 if value is None else float(value)
+            except (TypeError, ValueError) as error:
+                raise FormatError(f"{keyword} is not one number", "E-RESCALE") from error
+            if not math.isfinite(number) or (number == 0 and keyword == "RescaleSlope"):
+                words = f"{keyword} is {number:g}; no pixel would keep its meaning"
+                raise FormatError(words, "E-RESCALE")
+    return np.asarray(apply_modality_lut(stored, source), dtype=np.float32).copy()
+
+
+def _padding(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[np.bool_] | None:
+    value = ds.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return None
+    limit = ds.get("PixelPaddingRangeLimit")
+    other = limit if isinstance(limit, int) else value
+    mask = (stored >= min(value, other)) & (stored <= max(value, other))
+    return None if mask.all() else mask
+
+
+def _luminance(colour: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """ITU-R BT.601 luma of ``[..., 3]``."""
+    if colour.ndim < 3 or colour.shape[-1] != 3:
+        raise FormatError(f"colour pixels of shape {colour.shape} are not RGB", "E-PHOTOMETRIC")
+    grey: npt.NDArray[np.float32] = (colour @ LUMA).astype(np.float32)
+    return grey
