@@ -11,9 +11,9 @@ import torch
 
 from medssl.cohort.scan import ScanSettings, scan
 from medssl.config import DecodeConfig, Duration, MICLeConfig, PretrainConfig
+from medssl.decode import decode
 from medssl.methods import build_method
 from medssl.models.encoder import build
-from medssl.store import decode
 from medssl.synthetic import SynthesisSettings, synthesize
 from medssl.train.feed import Feed
 from medssl.train.loop import make_views

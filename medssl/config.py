@@ -38,8 +38,11 @@ class DecodeConfig(Settings):
     """Volumes as axial slices that remember their volume, or as whole resampled volumes."""
     scaling: Literal["auto", "percentile", "window", "full"] = "auto"
     """auto: CT by ct_range_hu, all else by percentile; window: the object's own VOI
-    window, and what has none is set aside;
+    transform (window, sigmoid or table), and what has none is set aside;
     percentile: robust limits per image or volume; full: the smallest and largest value."""
+    intent: Literal["presentation", "processing"] = "presentation"
+    """Radiographs made FOR PRESENTATION, or raw ones FOR PROCESSING; the other kind is set aside.
+    What does not say counts as presentation."""
     low_percentile: float = Field(0.5, ge=0, lt=50)
     """Lower robust limit, percent of the finite, non-padding pixels."""
     high_percentile: float = Field(99.5, gt=50, le=100)

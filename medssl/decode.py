@@ -7,7 +7,7 @@ images are judged: an interrupted decode that is called again ends with the same
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medssl.cohort import accounts
+from medssl.cohort import accounts, twins
 from medssl.cohort import manifest as manifest_room
 from medssl.config import DecodeConfig
 from medssl.errors import MedsslError, NothingUsableError, RefusedError
 from medssl.files import atomic, locked, write_json, write_text
 from medssl.formats import cluster as cluster_room
 from medssl.formats import worker
-from medssl.store import INDEX, forget, store_digest
+from medssl.store import INDEX, Store, forget, store_digest
 
 SHARD_BYTES = 64 << 20
 INDEX_EVERY_S = 30.0
@@ -35,7 +35,11 @@ Stat = list[list[int]]
 
 @dataclass(frozen=True)
 class DecodeSummary:
-    """Counts that add up: images = stored + set aside."""
+    """Counts that add up: images = stored + set aside.
+
+    ``copies`` are pairs of pictures that are one picture, ``shared`` those of two patients; ``notes``
+    says what the search for them could not compare.
+    """
 
     store: str
     images: int
@@ -44,6 +48,9 @@ class DecodeSummary:
     set_aside: int
     items: int
     reasons: dict[str, int]
+    copies: int = 0
+    shared: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -76,7 +83,7 @@ def decode(
         images = {r["image_id"]: r for r in manifest.table.to_pylist()}
         paths = _paths(root)
         state = _still_good(root, folder, images, paths)
-        reused = len({row["image_id"] for row in state.rows})
+        reused, before = len({row["image_id"] for row in state.rows}), _rows_before(folder)
         todo = _todo(images, state)
         if todo and not paths:
             words = (
@@ -101,7 +108,45 @@ def decode(
     if not state.rows:
         words = f"{len(images)} images, none could be decoded; {root}/quarantine.csv says why."
         raise NothingUsableError(words, "E-NOTHING")
-    return _summary(folder, images, state, reused)
+    search = _search(root, folder, config, changed=bool(todo) or reused < before)
+    shared = sum(a != b for a, b in _patients(root))
+    done = _summary(folder, images, state, reused)
+    return replace(done, copies=search[0], shared=shared, notes=search[1])
+
+
+def _search(
+    root: Path, folder: Path, config: DecodeConfig, *, changed: bool
+) -> tuple[int, tuple[str, ...]]:
+    """Look for pictures that occur twice, unless that was done for this store as it is."""
+    store = Store(folder, config, pq.read_table(folder / "index.parquet", schema=INDEX))
+    if not changed and (root / twins.FILE).is_file():
+        table = twins.read(root)
+        facts = table.schema.metadata
+        if facts[b"store"].decode() == folder.name and int(facts[b"rows"]) == len(store):
+            return table.num_rows, ()
+    owner = {n: store.column(n) for n in ("image_id", "patient_id", "slice", "pixels")}
+    middle = config.size // 2
+
+    def planes(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+        stored = store.planes(rows)
+        return stored[:, middle] if stored.ndim == 4 else stored
+
+    found = twins.find(
+        len(store),
+        planes,
+        owner["pixels"],
+        images=owner["image_id"],
+        patients=owner["patient_id"],
+        boxes=np.asarray(store.index.column("box").to_pylist(), dtype=np.int64),
+    )
+    twins.write(root, found, folder.name, owner["image_id"], owner["slice"], owner["patient_id"])
+    return len(found.pairs), found.notes
+
+
+def _patients(root: Path) -> list[tuple[str, str]]:
+    table = twins.read(root)
+    columns = (table.column(f"patient_{n}").to_pylist() for n in "ab")
+    return list(zip(*columns, strict=True))
 
 
 def _todo(images: dict[str, Any], state: _State) -> list[str]:
@@ -230,6 +275,14 @@ def _stats(paths: list[str]) -> Stat:
             found = half.stat() if half.exists() else None
             out.append([-1, -1] if found is None else [found.st_size, found.st_mtime_ns])
     return out
+
+
+def _rows_before(folder: Path) -> int:
+    """Return how many images the index held before anything was dropped from it."""
+    index = folder / "index.parquet"
+    if not index.is_file():
+        return 0
+    return len(set(pq.read_table(index, columns=["image_id"]).column(0).to_pylist()))
 
 
 def _still_good(

@@ -15,12 +15,12 @@ from medssl.config import (
     PretrainConfig,
     SimCLRConfig,
 )
+from medssl.decode import decode
 from medssl.errors import RefusedError
 from medssl.files import write_text
 from medssl.finetune.curve import as_text
 from medssl.finetune.finetune import finetune
 from medssl.infer import evaluate_at
-from medssl.store import decode
 from medssl.synthetic import SynthesisSettings, synthesize
 from medssl.train.pretrain import pretrain
 

@@ -84,6 +84,11 @@ def safe_cell(value: object) -> str:
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
+def plain_cell(text: str) -> str:
+    """Return the text behind a cell that ``safe_cell`` made harmless."""
+    return text[1:] if text.startswith("'") and safe_cell(text[1:]) == text else text
+
+
 def write_csv(
     path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]], mode: int = 0o644
 ) -> None:
@@ -96,7 +101,12 @@ def write_csv(
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a CSV or TSV as text: ``007`` stays ``007``.
+    """Read a CSV or TSV as text: ``007`` stays ``007``; see ``numbered_table``."""
+    return [row for _, row in numbered_table(path)]
+
+
+def numbered_table(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV or TSV as text, with the line on which every row begins.
 
     Comma, semicolon and tab are understood; UTF-8 with or without BOM, and UTF-16 with BOM.
 
@@ -114,29 +124,31 @@ def read_table(path: Path) -> list[dict[str, str]]:
             f"{path.name}: not UTF-8 (byte {error.start}); save it as UTF-8.", "E-TABLE"
         ) from error
     lines = list(_rows(text, path.name))
-    if not lines or not any(lines[0]):
+    if not lines or not any(lines[0][1]):
         raise UsageError(f"{path.name}: the table is empty.", "E-TABLE")
-    names = [name.strip() for name in lines[0]]
+    names = [name.strip() for name in lines[0][1]]
     problems = [
         f"{path.name}: column {n!r} stands twice." for n in sorted(set(names)) if names.count(n) > 1
     ]
-    body = [
-        (i, line) for i, line in enumerate(lines[1:], start=2) if any(cell.strip() for cell in line)
-    ]
+    body = [(i, line) for i, line in lines[1:] if any(cell.strip() for cell in line)]
     for number, line in body:
         if len(line) != len(names):
             problems.append(f"{path.name}, line {number}: {len(line)} cells, {len(names)} columns.")
     if problems:
         raise UsageError(problems[:20], "E-TABLE")
-    return [dict(zip(names, (cell.strip() for cell in line), strict=True)) for _, line in body]
+    return [(i, dict(zip(names, (cell.strip() for cell in line), strict=True))) for i, line in body]
 
 
-def _rows(text: str, name: str) -> Iterator[list[str]]:
+def _rows(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
     csv.field_size_limit(1 << 20)
+    reader = csv.reader(io.StringIO(text.replace("\0", ""), newline=""), delimiter=delimiter)
+    begun = 1
     try:
-        yield from csv.reader(io.StringIO(text.replace("\0", "")), delimiter=delimiter)
+        for line in reader:
+            yield begun, line
+            begun = reader.line_num + 1
     except csv.Error as error:
         raise UsageError(f"{name}: not readable as a table ({error}).", "E-TABLE") from error
 

@@ -15,16 +15,17 @@ from medssl.cohort import labels as label_room
 from medssl.cohort import manifest as manifest_room
 from medssl.cohort.privacy import check_keys
 from medssl.config import EvaluateConfig
+from medssl.decode import Progress, decode
 from medssl.evaluate.evaluate import CLASSIFIER, Case, Side, evaluate, source_side
 from medssl.files import atomic
 from medssl.finetune.curve import PRETRAINED
-from medssl.finetune.finetune import check_unseen
+from medssl.finetune.finetune import check_pictures, check_unseen
 from medssl.finetune.probe import softmax
 from medssl.models import weights
 from medssl.models.embed import embed
 from medssl.models.encoder import Encoder, build
 from medssl.models.heads import LinearHead
-from medssl.store import Progress, Store, decode, open_store
+from medssl.store import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ def evaluate_at(
         decode(data, model.card.decode, workers, progress)
         store = open_store(data, model.card.decode)
         every = np.arange(len(store))
+        if not allow_seen:
+            check_pictures(model.card, store, every)
         store.verify(every)
         scores, features = model.predict(store, every)
         table = _table(store, labels, scores, model.classes)
@@ -128,7 +131,7 @@ def evaluate_at(
             here=Side(table, features, patient),
             label_table=label_table,
             unknown=dict(unknown.most_common(10)),
-            notes=_notes(known, manifest, store),
+            notes=_notes(known, manifest, store, labels),
             provenance=_provenance(model, manifest, model_run),
         )
         summary |= evaluate(case, config, out)
@@ -188,7 +191,12 @@ def _table(
     return pa.table(arrays)
 
 
-def _notes(known: int, manifest: manifest_room.Manifest, store: Store) -> tuple[str, ...]:
+def _notes(
+    known: int,
+    manifest: manifest_room.Manifest,
+    store: Store,
+    labels: dict[label_room.Item, str],
+) -> tuple[str, ...]:
     out = [
         "Every interval resamples patients; images of one patient are never counted as independent.",
         "Percentages and thresholds come from the source hospital and were not adjusted here.",
@@ -198,6 +206,10 @@ def _notes(known: int, manifest: manifest_room.Manifest, store: Store) -> tuple[
         out.append(
             f"{undecoded} images could not be decoded and are in no figure; see quarantine.csv."
         )
+    places = zip(store.column("image_id"), store.column("slice"), strict=True)
+    doubted = sum(label_room.is_uncertain(labels, str(i), int(s)) for i, s in places)
+    if doubted:
+        out.append(f"{doubted} pictures are labelled uncertain here and are in no figure.")
     if known:
         out.append(
             f"{known} of these patients were seen in training, which was allowed: figures flatter."

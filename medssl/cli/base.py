@@ -26,6 +26,10 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what would happen and its cost; write nothing.")
 ]
 Workers = Annotated[int, typer.Option(help="Child processes that open the files.", min=1, max=64)]
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="Scheduler such as tcp://host:8786 whose workers open the files instead."),
+]
 AllowSeen = Annotated[
     bool, typer.Option("--allow-seen-patients", help="Test on patients seen in training; recorded.")
 ]

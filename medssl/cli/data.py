@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from medssl.cli.base import DryRun, ShowSettings, Workers, app
+from medssl.cli.base import Cluster, DryRun, ShowSettings, Workers, app
 from medssl.terminal import bar, print_settings, say, show
 
 
@@ -15,16 +15,37 @@ def scan(
     out: Annotated[Path, typer.Option("--out", help="The cohort's folder.")],
     site: Annotated[str | None, typer.Option(help="The hospital's name.")] = None,
     site_column: Annotated[str | None, typer.Option(help="Table column that names it.")] = None,
-    labels: Annotated[list[Path] | None, typer.Option(help="Label table(s), CSV or TSV.")] = None,
+    labels: Annotated[
+        list[Path] | None, typer.Option(help="Label table(s): CSV, TSV or FILE.xlsx#Sheet.")
+    ] = None,
     label: Annotated[list[str] | None, typer.Option(help="Label column(s) to take.")] = None,
+    label_schema: Annotated[
+        Path | None,
+        typer.Option(help="Table of label columns: kind, values, missing, uncertain, min, max."),
+    ] = None,
     table: Annotated[
         list[Path] | None, typer.Option(help="Table(s) naming each file's patient.")
     ] = None,
     key_file: Annotated[
         Path | None, typer.Option(help="The site's key; made on first use.")
     ] = None,
+    merge: Annotated[
+        list[Path] | None, typer.Option(help="Table(s) of identifiers confirmed to be one patient.")
+    ] = None,
+    allow_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unknown-patient",
+            help="Take objects without a PatientID, each study as a patient of its own, for training only.",
+        ),
+    ] = False,
+    allow_burned_in: Annotated[
+        bool,
+        typer.Option("--allow-burned-in", help="Take objects whose header says text is burned in."),
+    ] = False,
     update: Annotated[bool, typer.Option("--update", help="Scan again into this cohort.")] = False,
     workers: Workers = 2,
+    cluster: Cluster = None,
     dry_run: DryRun = False,
 ) -> None:
     """Read headers; write the manifest, the quarantine list and accounts that add up.
@@ -32,6 +53,7 @@ def scan(
     Example: medssl scan /data/hospital_a --site a --labels labels.csv --out cohorts/a
     """
     from medssl.cohort import scan as room
+    from medssl.cohort.labels import report_lines
 
     settings = room.ScanSettings(
         sources=tuple(sources),
@@ -40,10 +62,15 @@ def scan(
         site_column=site_column,
         labels=tuple(labels or ()),
         label_columns=tuple(label or ()),
+        label_schema=label_schema,
         tables=tuple(table or ()),
         key_file=key_file,
+        merge=tuple(merge or ()),
+        allow_unknown=allow_unknown,
+        allow_burned_in=allow_burned_in,
         update=update,
         workers=workers,
+        cluster=cluster,
     )
     if dry_run:
         show("would read (nothing written):", room.plan(settings))
@@ -62,17 +89,18 @@ def scan(
             "notes": ", ".join(f"{c} {n}" for c, n in done.notes.items()) or "none",
         },
     )
+    if done.suspects:
+        say(
+            f"  {done.suspects} pair(s) of identifiers may be one person and were not merged. Read "
+            f"{out}/private/merge.csv, keep the lines that are right, then scan with --update --merge FILE"
+        )
     if done.gone:
         say(
             f"  {done.gone} images of the earlier scan were not found again and have left the manifest"
         )
     for report in done.labels:
-        say(
-            f"  labels {report.table}: {report.joined} of {report.rows} rows joined by {report.key}, "
-            f"{report.orphans} without an image; took {', '.join(report.columns) or 'no column'}"
-        )
-        for column, reason in report.left_out.items():
-            say(f"    left out {column}: {reason}")
+        for line in report_lines(report):
+            say(f"  {line}")
     say(f"  next: medssl decode {out} --size 96")
 
 
@@ -90,6 +118,7 @@ def decode(
         list[str] | None, typer.Option("--set", help="Other decode settings, key=value.")
     ] = None,
     workers: Workers = 2,
+    cluster: Cluster = None,
     settings: ShowSettings = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -97,10 +126,11 @@ def decode(
 
     Example: medssl decode cohorts/a --size 96
     """
-    from medssl import store as room
+    from medssl import decode as room
     from medssl.cohort import manifest
     from medssl.config import DecodeConfig, PretrainConfig
     from medssl.loading import load, validate
+    from medssl.store import store_digest
 
     if settings:
         print_settings(DecodeConfig)
@@ -122,19 +152,22 @@ def decode(
             "images": table.num_rows,
             "at_most_MiB": round(size_mib, 1),
         }
-        show(f"would decode into store {room.store_digest(resolved)} (nothing written):", facts)
+        show(f"would decode into store {store_digest(resolved)} (nothing written):", facts)
         return
     with bar("pixels") as progress:
-        done = room.decode(cohort, resolved, workers, progress)
+        done = room.decode(cohort, resolved, workers, progress, cluster)
     show(
         f"{cohort}: {done.images} images = {done.reused} there already + {done.decoded} decoded "
         f"+ {done.set_aside} set aside",
         {
             "stored_items": done.items,
             "set_aside": ", ".join(f"{c} {n}" for c, n in done.reasons.items()) or "nothing",
+            "copies": f"{done.copies} pair(s) of pictures are one picture, {done.shared} of two patients",
             "store": done.store,
         },
     )
+    for note in done.notes:
+        say(f"  {note}")
 
 
 @app.command()
@@ -144,6 +177,9 @@ def split(
     val: Annotated[float, typer.Option(help="Share of patients for validation.")] = 0.15,
     test: Annotated[float, typer.Option(help="Share of patients held out.")] = 0.2,
     file: Annotated[Path | None, typer.Option(help="CSV with patient_id and split.")] = None,
+    test_site: Annotated[
+        str | None, typer.Option(help="Hold out this site whole, and draw from the others.")
+    ] = None,
 ) -> None:
     """Divide the patients into train, validation and test; earlier patients never move.
 
@@ -151,13 +187,37 @@ def split(
     """
     from medssl.cohort import split as room
 
-    done = room.split(cohort, seed, (val, test), file)
+    done = room.split(cohort, seed, (val, test), file, test_site)
     show(
         f"{cohort}/split.parquet",
         {
             "patients": ", ".join(f"{s} {n}" for s, n in done.patients.items()),
             "images": ", ".join(f"{s} {n}" for s, n in done.images.items()),
             "new_patients": done.new,
-            "linked_by_identical_pictures": done.linked,
+            "kept_with_another": f"{done.linked} (a picture in common, or perhaps one person)",
+            "suspects_on_two_sides": done.torn,
         },
     )
+
+
+@app.command()
+def check(
+    cohort: Annotated[Path, typer.Argument(help="A scanned cohort.")],
+    store: Annotated[
+        str | None,
+        typer.Option(help="Name of the store to look into; default: the one decoded last."),
+    ] = None,
+) -> None:
+    """Look for what would spoil a long run; write health.html and health.json into the cohort.
+
+    Example: medssl check cohorts/a
+    """
+    from medssl import check as room
+
+    health = room.check(cohort, store)
+    room.write_page(health, cohort)
+    for line in health.lines():
+        say(line)
+    say(f"  page: {cohort}/health.html")
+    if health.level == "stop":
+        raise typer.Exit(4)

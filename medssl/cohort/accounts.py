@@ -11,7 +11,7 @@ from medssl.cohort.labels import KEYS
 from medssl.cohort.rows import Private
 from medssl.cohort.walk import Found
 from medssl.errors import MedsslError
-from medssl.files import safe_cell, write_csv, write_text
+from medssl.files import plain_cell, write_csv, write_text
 
 QUARANTINE = ("file_id", "stage", "verdict", "code", "reason")
 FILES = ("file_id", "file", "verdict", "code", "reason", "patient_id", "pseudonym", "image_id")
@@ -107,32 +107,28 @@ def settle(root: Path, file_ids: dict[str, str], failed: Failures) -> None:
         file_ids: first file of every image.
         failed: (code, sentence) of every image that could not be decoded.
     """
-    path = root / "quarantine.csv"
-    ours = set(file_ids.values())
-    rows = [r for r in _lines(path) if not (r[1] == "decode" and r[0] in ours)]
-    for image, (code, sentence) in sorted(failed.items()):
-        rows.append([file_ids[image], "decode", "quarantined", code, sentence])
-    _rewrite(path, QUARANTINE, rows, 0o644)
-    files = root / FOLDER / "files.csv"
-    if not files.is_file():
-        return
-    told = []
-    for row in _lines(files):
-        image = row[FILES.index("image_id")]
-        if image in file_ids:
+    at = FILES.index("image_id")
+    told = list(_lines(root / FOLDER / "files.csv"))
+    members: dict[str, list[str]] = {image: [] for image in file_ids}
+    for row in told:
+        image = row[at]
+        if image in members:
             code, sentence = failed.get(image, ("", ""))
             row[2:5] = ["quarantined" if code else "indexed", code, sentence]
-        told.append(row)
-    _rewrite(files, FILES, told, 0o600)
+            members[image].append(row[0])
+    if told:
+        _rewrite(root / FOLDER / "files.csv", FILES, told, 0o600)
+    path = root / "quarantine.csv"
+    rows = [r for r in _lines(path) if r[1] != "decode"]
+    for image, (code, sentence) in sorted(failed.items()):
+        for name in members[image] or [file_ids[image]]:
+            rows.append([name, "decode", "quarantined", code, sentence])
+    _rewrite(path, QUARANTINE, rows, 0o644)
 
 
 def _rewrite(path: Path, columns: tuple[str, ...], rows: list[list[str]], mode: int) -> None:
     """Write rows back; cells made harmless before stay as they are."""
-    write_csv(path, columns, ([_once(c) for c in row] for row in rows), mode)
-
-
-def _once(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and safe_cell(cell[1:]) == cell else cell
+    write_csv(path, columns, ([plain_cell(c) for c in row] for row in rows), mode)
 
 
 def _lines(path: Path) -> Iterator[list[str]]:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from medssl.errors import NothingUsableError, UsageError
 
@@ -55,15 +57,39 @@ def make_bags(
         rows: candidate rows, int64 ``[n]``.
         bag, patient, picture: values of those rows: group, patient, digest of the pixels.
     """
-    _, code = np.unique(patient.astype(str), return_inverse=True)
-    groups: dict[tuple[int, str], dict[str, int]] = {}
-    for row, group, owner, digest in zip(rows, bag.astype(str), code, picture, strict=True):
-        groups.setdefault((int(owner), group), {}).setdefault(str(digest), int(row))
-    keys = sorted(groups)
-    members = [sorted(groups[k].values()) for k in keys]
-    order = np.array([r for m in members for r in m], dtype=np.int64)
-    start = np.cumsum([0, *(len(m) for m in members)], dtype=np.int64)
-    return Bags(order, start, np.array([k[0] for k in keys], dtype=np.int64))
+    owner, group = _codes(patient, ranked=True), _codes(bag, ranked=True)
+    pair = np.lexsort((group, owner))
+    fresh = np.ones(len(pair), bool)
+    fresh[1:] = (np.diff(owner[pair]) != 0) | (np.diff(group[pair]) != 0)
+    place = np.empty(len(pair), np.int64)
+    place[pair] = np.cumsum(fresh) - 1
+    first = _first_of_each(place, _codes(picture, ranked=False))
+    order = first[np.lexsort((rows[first], place[first]))]
+    start = np.searchsorted(place[order], np.arange(fresh.sum() + 1))
+    return Bags(
+        rows[order].astype(np.int64), start.astype(np.int64), owner[pair[fresh]].astype(np.int64)
+    )
+
+
+def _codes(values: npt.NDArray[Any], *, ranked: bool) -> IntArray:
+    """Return a number per different value, as text; ranked in the order of the texts, int64 ``[n]``."""
+    text = values if values.dtype == object else values.astype(str)
+    coded = pa.array(text, pa.string()).dictionary_encode()
+    codes: IntArray = coded.indices.to_numpy().astype(np.int64)
+    if not ranked:
+        return codes
+    rank = np.empty(len(coded.dictionary), np.int64)
+    rank[pc.sort_indices(coded.dictionary).to_numpy()] = np.arange(len(rank))
+    ranks: IntArray = rank[codes]
+    return ranks
+
+
+def _first_of_each(place: IntArray, picture: IntArray) -> IntArray:
+    """Return where every (place, picture) stands for the first time, int64."""
+    order = np.lexsort((picture, place))  # stable, so the first one stays the first
+    fresh = np.ones(len(order), bool)
+    fresh[1:] = (np.diff(place[order]) != 0) | (np.diff(picture[order]) != 0)
+    return order[fresh]
 
 
 def generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
@@ -98,21 +124,25 @@ def plan_patients(bags: Bags, seed: int, epoch: int, batch: int, *, single_image
     patients = np.unique(bags.patient)
     pick, first, second = stream.random((3, len(patients)))
     shuffle = stream.permutation(len(patients))
-    rows = np.empty((len(patients), 2), np.int64)
-    keep = np.ones(len(patients), bool)
-    edges = np.searchsorted(bags.patient, [*patients, np.iinfo(np.int64).max])
-    for k in range(len(patients)):
-        own = np.arange(edges[k], edges[k + 1])
-        paired = own[sizes[own] > 1]
-        keep[k] = single_images or paired.size > 0
-        choice = paired if paired.size else own
-        bag = choice[int(pick[k] * len(choice))]
-        size, base = int(sizes[bag]), int(bags.start[bag])
-        a = int(first[k] * size)
-        b = (a + 1 + int(second[k] * (size - 1))) % size if size > 1 else a
-        rows[k] = bags.order[base + a], bags.order[base + b]
+    paired = np.flatnonzero(sizes > 1)
+    begin, count = _runs(bags.patient, patients)
+    begin_paired, pairs = _runs(bags.patient[paired], patients)
+    keep = np.full(len(patients), single_images) | (pairs > 0)
+    chosen = (pick * np.where(pairs > 0, pairs, count)).astype(np.int64)
+    bag = begin + chosen
+    bag[pairs > 0] = paired[(begin_paired + chosen)[pairs > 0]]
+    size = sizes[bag]
+    a = (first * size).astype(np.int64)
+    b = np.where(size > 1, (a + 1 + (second * (size - 1)).astype(np.int64)) % size, a)
+    rows = bags.order[bags.start[bag][:, None] + np.stack([a, b], axis=1)]
     shuffle = shuffle[keep[shuffle]]
     return Plan(rows[shuffle], patients[shuffle], limits(len(shuffle), batch))
+
+
+def _runs(values: IntArray, wanted: IntArray) -> tuple[IntArray, IntArray]:
+    """Return where each wanted value begins in sorted values, and how often it stands there."""
+    begin = np.searchsorted(values, wanted)
+    return begin, np.searchsorted(values, wanted, side="right") - begin
 
 
 def pair_share(plan: Plan) -> float:

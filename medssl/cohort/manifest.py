@@ -180,7 +180,9 @@ def read(root: Path) -> Manifest:
     if not path.is_file():
         words = f"{root}: no manifest.parquet; make it with: medssl scan SOURCE --site NAME --out {root}"
         raise NothingUsableError(words, "E-NOCOHORT")
-    table = pq.read_table(path)
+    # read_table would load pandas first, which takes longer than reading.
+    with pq.ParquetFile(path) as stored:
+        table = stored.read()
     metadata = table.schema.metadata or {}
     version = metadata.get(b"medssl_schema", b"?").decode()
     if version != str(SCHEMA_VERSION) or table.schema.names != SCHEMA.names:

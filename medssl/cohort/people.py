@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medssl.cohort import sheets
 from medssl.cohort.privacy import normalise_id
 from medssl.errors import UsageError
-from medssl.files import read_table
 
 BIDS_SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)(?=[_.])")
 BIDS_SESSION = re.compile(r"ses-([A-Za-z0-9]+)")
@@ -47,7 +47,7 @@ def read_people(tables: list[Path], names: Iterable[str] = ()) -> People:
     """Read tables that name patients; ``participants.tsv`` is one.
 
     Args:
-        tables: CSV or TSV.
+        tables: CSV, TSV or Excel.
         names: bare names of all files found; one that two files have names neither.
 
     Raises:
@@ -57,11 +57,11 @@ def read_people(tables: list[Path], names: Iterable[str] = ()) -> People:
     by_patient: dict[str, dict[str, str]] = {}
     problems: list[str] = []
     for path in tables:
-        for number, raw in enumerate(read_table(path), start=2):
+        for number, raw in sheets.numbered_rows(path):
             row = {key.lower(): value for key, value in raw.items()}
-            patient = next((row[c] for c in PATIENT if c in row), None)
+            patient = next((row[c] for c in PATIENT if row.get(c)), "")
             name = next((row[c] for c in FILE if c in row), None)
-            if patient is None:
+            if not set(PATIENT) & set(row):
                 problems.append(f"{path.name}: needs a column patient_id or participant_id.")
                 break
             if not patient:

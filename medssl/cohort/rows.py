@@ -271,7 +271,7 @@ def _row(
     row = {
         **{c.name: None for c in manifest_room.COLUMNS},
         **public,
-        "image_id": key.pseudonym("i", secret.get("sop_uid") or series),
+        "image_id": key.pseudonym("i", secret.get("sop_uid") or entry.relative.as_posix()),
         "patient_id": key.pseudonym("p", *patient),
         "study_id": key.pseudonym("t", *patient, study),
         "series_id": key.pseudonym("s", *patient, series),

@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from medssl.cohort import sheets
 from medssl.cohort.privacy import normalise_id
 from medssl.errors import UsageError
-from medssl.files import atomic, read_table
+from medssl.files import atomic, plain_cell
 
 Who = tuple[str, str]
 COLUMNS = ("patient_id", "issuer", "same_as", "same_as_issuer", "reason")
@@ -40,8 +41,8 @@ def read_aliases(files: Iterable[Path]) -> Aliases:
     direct: dict[Who, Who] = {}
     problems: list[str] = []
     for path in files:
-        for number, raw in enumerate(read_table(path), start=2):
-            row = {k.lower(): normalise_id(v.removeprefix("'")) for k, v in raw.items()}
+        for number, raw in sheets.numbered_rows(path):
+            row = {k.lower(): normalise_id(plain_cell(v)) for k, v in raw.items()}
             if not {"patient_id", "same_as"} <= set(row):
                 problems.append(f"{path.name}: needs the columns patient_id and same_as.")
                 break

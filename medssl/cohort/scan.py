@@ -13,6 +13,7 @@ from medssl.cohort import accounts, same
 from medssl.cohort import labels as label_room
 from medssl.cohort import manifest as manifest_room
 from medssl.cohort.cache import HeaderCache
+from medssl.cohort.label_schema import read_schema
 from medssl.cohort.people import check_site, is_derivative, read_people
 from medssl.cohort.privacy import normalise_id
 from medssl.cohort.rows import Keys, Private, Rules, Sites, build
@@ -33,6 +34,7 @@ class ScanSettings:
         out: the cohort's folder.
         site, site_column: the hospital, or the table column that names it; exactly one.
         labels: label tables; label_columns: columns to take from them (empty: those with few values).
+        label_schema: a table of the label columns and their possible, missing and uncertain values.
         tables: CSV or TSV that name patients by file; ``participants.tsv`` is found by itself.
         key_file: the site's key; default one file per site under ``~/.medssl/keys``.
         merge: tables of identifiers that a person has confirmed to be one patient.
@@ -49,6 +51,7 @@ class ScanSettings:
     site_column: str | None = None
     labels: tuple[Path, ...] = ()
     label_columns: tuple[str, ...] = ()
+    label_schema: Path | None = None
     tables: tuple[Path, ...] = ()
     key_file: Path | None = None
     merge: tuple[Path, ...] = ()
@@ -198,6 +201,8 @@ def _with_earlier(settings: ScanSettings) -> ScanSettings:
         sources=_joined(before["sources"], settings.sources),
         tables=_joined(before["tables"], settings.tables),
         labels=_joined(before["labels"], settings.labels),
+        label_schema=settings.label_schema
+        or (Path(old) if (old := before.get("label_schema")) else None),
         merge=_joined(before.get("merge", []), settings.merge),
         allow_unknown=settings.allow_unknown or before.get("allow_unknown", False),
         allow_burned_in=settings.allow_burned_in or before.get("allow_burned_in", False),
@@ -264,10 +269,15 @@ def _labels(
                 index[kind][normalise_id(value)].append((one.image_id, plane))
     depth = {row["image_id"]: row["frames"] for row in rows}
     found, reports = [], []
+    schema = read_schema(settings.label_schema) if settings.label_schema is not None else {}
+    owner = {row["image_id"]: row["patient_id"] for row in rows}
     for path in settings.labels:
-        labels, report = label_room.join(path, index, depth, settings.label_columns)
+        labels, report = label_room.join(
+            path, index, depth, settings.label_columns, schema=schema, images=owner
+        )
         found.append(labels)
         reports.append(report)
+    label_room.check_used(schema, reports)
     return label_room.merge(found), reports
 
 
@@ -280,6 +290,9 @@ def _write_accounts(
         "site": settings.site,
         "site_column": settings.site_column,
         "label_columns": settings.label_columns,
+        "label_schema": None
+        if settings.label_schema is None
+        else str(settings.label_schema.absolute()),
         "allow_unknown": settings.allow_unknown,
         "allow_burned_in": settings.allow_burned_in,
         **{k: [str(p.absolute()) for p in places] for k, places in given.items()},
@@ -329,7 +342,7 @@ def _summary(
         sites=dict(sorted(Counter(site_of.values()).items())),
         reasons=dict(Counter(e.code for e in entries.values() if e.code).most_common()),
         labels=tuple(reports),
-        labelled_images=len({image for image, _ in joined} & images),
+        labelled_images=len(label_room.known_images(joined) & images),
         notes=dict(notes.most_common()),
     )
 

@@ -13,11 +13,14 @@ import pyarrow.parquet as pq
 
 from medssl.cohort import labels as label_room
 from medssl.cohort import manifest as manifest_room
+from medssl.cohort import sheets, twins
 from medssl.cohort.manifest import Manifest
 from medssl.cohort.people import PATIENT
 from medssl.cohort.privacy import normalise_id
+from medssl.cohort.rows import UNKNOWN
+from medssl.cohort.same import read_links
 from medssl.errors import NothingUsableError, RefusedError, UsageError
-from medssl.files import atomic, read_table, sha256_file
+from medssl.files import atomic, plain_cell, read_table, sha256_file
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = "unlabelled"
@@ -26,12 +29,16 @@ SCHEMA = pa.schema([("patient_id", pa.string()), ("split", pa.string())])
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """Patients per split, and how many joined an earlier split."""
+    """Patients per split, how many joined an earlier one, and how many stay beside another.
+
+    ``torn`` counts groups of suspected patients that an earlier split or a table put on two sides.
+    """
 
     patients: dict[str, int]
     images: dict[str, int]
     new: int
     linked: int
+    torn: int
     sha256: str
 
 
@@ -72,17 +79,29 @@ def assign(strata: dict[str, str], seed: int, fractions: tuple[float, float]) ->
 
 
 def split(
-    root: Path, seed: int, fractions: tuple[float, float] = (0.15, 0.2), file: Path | None = None
+    root: Path,
+    seed: int,
+    fractions: tuple[float, float] = (0.15, 0.2),
+    file: Path | None = None,
+    test_site: str | None = None,
 ) -> SplitSummary:
     """Write ``split.parquet``; patients of an earlier split stay where they are.
 
-    Patients with identical pictures are one unit: they move together. Patients without any label
-    in a cohort that has labels are ``unlabelled``: pretraining may read them, tests never do; when
-    labels arrive later they become ``train``.
+    Patients with a picture in common, or suspected to be one person, are one unit: they move
+    together. Patients without any label in a cohort that has labels are ``unlabelled``: pretraining
+    may read them, tests never do; when labels arrive later they become ``train``. Studies without a
+    PatientID are ``train``, since nobody knows whose they are.
+
+    Args:
+        root: the cohort's folder.
+        seed: decides who goes where.
+        fractions: shares of validation and test.
+        file: a table of patients and their place instead of a draw.
+        test_site: this site's patients are the test, all others train and validation.
 
     Raises:
-        UsageError: impossible fractions, or a table that contradicts itself.
-        RefusedError: the table moves a patient of an earlier split.
+        UsageError: impossible fractions, an unknown site, or a table that contradicts itself.
+        RefusedError: a patient of an earlier split would move.
     """
     val, test = fractions
     if not (0 <= val < 1 and 0 < test < 1 and val + test < 1):
@@ -90,18 +109,21 @@ def split(
         raise UsageError(words, "E-FRACTIONS")
     manifest = manifest_room.read(root)
     before = read(root) if (root / "split.parquet").is_file() else {}
-    unit = _units(root, manifest)
+    same, unit = _units(root, manifest, []), _units(root, manifest, _suspects(root))
     if file is not None:
         after = _from_file(root, file, manifest, before)
+    elif test_site is not None:
+        after = _left_out(root, manifest, before, unit, seed, (val, test_site))
     else:
         after = _drawn(root, manifest, before, unit, seed, fractions)
-    _check_units(unit, after)
+    _check_units(same, after)
     names = sorted(after)
     table = pa.table({"patient_id": names, "split": [after[n] for n in names]}, schema=SCHEMA)
     with atomic(root / "split.parquet") as out:
         pq.write_table(table, out)
     images = Counter(after[p] for p in manifest.column("patient_id"))
     linked = sum(unit[p] != p for p in after if p in unit)
+    torn = len(_torn(unit, after))
     digest = sha256_file(root / "split.parquet")
     here = Counter(after.values())
     return SplitSummary(
@@ -109,8 +131,36 @@ def split(
         dict(sorted(images.items())),
         len(after) - len(before),
         linked,
+        torn,
         digest,
     )
+
+
+def _left_out(
+    root: Path,
+    manifest: Manifest,
+    before: dict[str, str],
+    unit: dict[str, str],
+    seed: int,
+    choice: tuple[float, str],
+) -> dict[str, str]:
+    """Hold out one site whole; divide the others into training and validation."""
+    val, site = choice
+    sites = dict(zip(manifest.column("patient_id"), manifest.column("site"), strict=True))
+    if site not in set(sites.values()) or len(set(sites.values())) < 2:
+        words = f"--test-site {site}: the cohort has the sites {', '.join(sorted(set(sites.values())))}."
+        raise UsageError(words, "E-SITE")
+    held = {unit[p] for p, s in sites.items() if s == site}
+    drawn = _drawn(root, manifest, {}, unit, seed, (val, 0.0))
+    after = {p: "test" if unit[p] in held else place for p, place in drawn.items()}
+    moved = [p for p in before if after.get(p, before[p]) != before[p]]
+    if moved:
+        words = (
+            f"--test-site {site}: moves {len(moved)} patients of the split that is there ({moved[0]} "
+            "first). Scan into another folder for another split."
+        )
+        raise RefusedError(words, "E-SPLIT-MOVED")
+    return {**after, **before}
 
 
 def _drawn(
@@ -122,8 +172,8 @@ def _drawn(
     fractions: tuple[float, float],
 ) -> dict[str, str]:
     strata = _strata(root, manifest)
-    after = dict(before)
-    placed = {unit[p]: place for p, place in before.items() if p in unit}
+    after = {**dict.fromkeys(_nobody(manifest), "train"), **before}
+    placed = {unit[p]: place for p, place in after.items() if p in unit}
     for patient in manifest.patients:
         if patient not in after and unit[patient] in placed:
             after[patient] = placed[unit[patient]]
@@ -136,6 +186,13 @@ def _drawn(
         if patient not in after:
             after[patient] = drawn.get(unit[patient], UNLABELLED)
     return after
+
+
+def _nobody(manifest: Manifest) -> list[str]:
+    """Return the patients that stand for a study without a PatientID."""
+    notes = manifest.column("notes")
+    known = zip(manifest.column("patient_id"), notes, strict=True)
+    return sorted({p for p, note in known if UNKNOWN in str(note or "").split()})
 
 
 def _alone(strata: Iterable[str], seed: int, fractions: tuple[float, float]) -> dict[str, str]:
@@ -164,8 +221,13 @@ def _strata(root: Path, manifest: Manifest) -> dict[str, str]:
     return {p: f"{sites[p]}|{counts[p] > 1}|{sorted(values.get(p, ()))}" for p in patients}
 
 
-def _units(root: Path, manifest: Manifest) -> dict[str, str]:
-    """Return, for every patient, the first patient who shares a stored picture with them."""
+def _suspects(root: Path) -> list[tuple[str, str]]:
+    """Return pairs of patients that may be one person: by identifiers, or by near-identical pictures."""
+    return [(r["patient_a"], r["patient_b"]) for r in read_links(root)] + twins.suspects(root)
+
+
+def _units(root: Path, manifest: Manifest, pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Return, for every patient, the first who shares a picture with them or is paired with them."""
     head = {p: p for p in manifest.patients}
 
     def find(patient: str) -> str:
@@ -173,6 +235,13 @@ def _units(root: Path, manifest: Manifest) -> dict[str, str]:
             patient = head[patient]
         return patient
 
+    def link(one: str, two: str) -> None:
+        here, other = find(one), find(two)
+        head[max(here, other)] = min(here, other)
+
+    for one, two in pairs:
+        if one in head and two in head:
+            link(one, two)
     first: dict[str, str] = {}
     for index in sorted((root / "store").glob("*/index.parquet")):
         size = json.loads((index.parent / "decode.json").read_text())["size"]
@@ -182,23 +251,26 @@ def _units(root: Path, manifest: Manifest) -> dict[str, str]:
             if row["patient_id"] not in head or row["pixels"] in blank:
                 continue
             picture = f"{index.parent.name}{row['pixels']}{row['low']}{row['high']}"
-            other = find(first.setdefault(picture, row["patient_id"]))
-            here = find(row["patient_id"])
-            head[max(here, other)] = min(here, other)
+            link(first.setdefault(picture, row["patient_id"]), row["patient_id"])
     return {p: find(p) for p in head}
 
 
 def check_units(root: Path, manifest: Manifest, after: dict[str, str]) -> None:
     """Raise RefusedError if patients with a picture in common are trained on and tested on."""
-    _check_units(_units(root, manifest), after)
+    _check_units(_units(root, manifest, []), after)
 
 
-def _check_units(unit: dict[str, str], after: dict[str, str]) -> None:
+def _torn(unit: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return the first patients of units that lie in two splits."""
     places: dict[str, set[str]] = defaultdict(set)
     for patient, place in after.items():
         if patient in unit:
             places[unit[patient]].add("train" if place == UNLABELLED else place)
-    torn = [p for p, found in places.items() if len(found) > 1]
+    return [p for p, found in places.items() if len(found) > 1]
+
+
+def _check_units(unit: dict[str, str], after: dict[str, str]) -> None:
+    torn = _torn(unit, after)
     if torn:
         words = (
             f"{len(torn)} group(s) of patients share identical pictures and lie in two splits "
@@ -211,11 +283,11 @@ def _check_units(unit: dict[str, str], after: dict[str, str]) -> None:
 def _from_file(
     root: Path, file: Path, manifest: Manifest, before: dict[str, str]
 ) -> dict[str, str]:
-    rows = [{k.lower(): v for k, v in row.items()} for row in read_table(file)]
+    rows = [(n, {k.lower(): v for k, v in row.items()}) for n, row in sheets.numbered_rows(file)]
     names = _pseudonyms(root, manifest)
     after: dict[str, str] = {}
     problems: list[str] = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         given = next((row[c] for c in PATIENT if row.get(c)), "")
         found = names.get(normalise_id(given), [])
         place = row.get("split", "").lower()
@@ -241,7 +313,7 @@ def _pseudonyms(root: Path, manifest: Manifest) -> dict[str, list[str]]:
     private = root / "private" / "identifiers.csv"
     if private.is_file():
         for row in read_table(private):
-            known = names.setdefault(normalise_id(row["patient_id"].removeprefix("'")), [])
+            known = names.setdefault(normalise_id(plain_cell(row["patient_id"])), [])
             if row["pseudonym"] not in known:
                 known.append(row["pseudonym"])
     return names

@@ -1,5 +1,6 @@
 """What lies in a folder: regular files only; links, pipes and devices are reported, never opened."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+IMAGE_NAMES = (".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".mgz", ".mgh", ".hdr", ".img")
 State = Literal["found", "indexed", "skipped", "quarantined"]
 
 
@@ -60,10 +62,16 @@ def _tree(source: Path) -> Iterator[tuple[Path, OSError | None]]:
     blocked: list[OSError] = []
     for folder, directories, names in os.walk(source, onerror=blocked.append, followlinks=False):
         directories.sort()
-        for name in sorted([*names, *(d for d in directories if (Path(folder) / d).is_symlink())]):
+        odd = (d for d in directories if _is_link(folder, d) or d.lower().endswith(IMAGE_NAMES))
+        for name in sorted([*names, *odd]):
             yield Path(folder) / name, None
     for error in blocked:
         yield Path(os.fsdecode(error.filename)), error
+
+
+def _is_link(folder: str, name: str) -> bool:
+    """Unlike ``Path.is_symlink``, say no where the path is too long to be looked at."""
+    return os.path.islink(os.path.join(folder, name))  # noqa: PTH114, PTH118
 
 
 def _judge(entry: Found, problem: OSError | None) -> Found:
@@ -73,10 +81,17 @@ def _judge(entry: Found, problem: OSError | None) -> Found:
         )
     try:
         mode = entry.path.lstat().st_mode
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            words = "its path is longer than the system opens; move the folder nearer to the root"
+            return entry.refused("E-PATH", words)
         return entry.refused("E-GONE", "vanished while the folder was read")
     if stat.S_ISLNK(mode):
         return entry.refused("S-LINK", "a link; links are not followed")
+    if stat.S_ISDIR(mode):
+        return entry.refused(
+            "S-FOLDER", "a folder with the name of an image; what is in it was read"
+        )
     if not stat.S_ISREG(mode):
         return entry.refused("S-SPECIAL", "not a regular file (pipe, socket or device)")
     if not os.access(entry.path, os.R_OK):

@@ -52,6 +52,17 @@ def check_unseen(seen: tuple[str, ...], patients: npt.NDArray[Any], *, allow: bo
     return known
 
 
+def check_pictures(card: weights.Card, store: Store, rows: npt.NDArray[np.int64]) -> None:
+    """Raise RefusedError if a picture to be tested on was trained on, whoever it is said to be."""
+    known = len(set(card.pictures) & store.picture_digests(rows))
+    if known:
+        words = (
+            f"{known} pictures to be tested on were trained on, under other patient names (another key, "
+            "site name or number). Use other pictures, or pass --allow-seen-patients."
+        )
+        raise RefusedError(words, "E-LEAK")
+
+
 def finetune(
     config: FinetuneConfig,
     encoder_run: Path,
@@ -80,6 +91,8 @@ def finetune(
         raise NothingUsableError(words, "E-BUDGETS")
     held = np.isin(task.split, ["val", "test"])
     known = check_unseen(card.seen, task.patient[held], allow=allow_seen)
+    if not allow_seen:
+        check_pictures(card, store, task.rows[held])
     store.verify(task.rows)
     parents = [runs.parent(data, "manifest.parquet"), runs.parent(encoder_run, "encoder.json")]
     facts = {"seed": config.seed, "parents": parents, "manifest": manifest.summary()}
@@ -92,7 +105,8 @@ def finetune(
         rows = curve_room.points(task, grid, config)
         _write_curve(out, rows)
         chosen = curve_room.best(task, grid)
-        kept = _keep(out, chosen, encoder, card, task, config, digest, manifest.sites)
+        shown = store.picture_digests(task.rows[task.split != "test"])
+        kept = _keep(out, chosen, encoder, card, task, config, digest, manifest.sites, shown)
         runs.write_predictions(
             out / "predictions.parquet", _predictions(task, store, grid, chosen, kept["scores"])
         )
@@ -149,6 +163,7 @@ def _keep(
     config: FinetuneConfig,
     digest: str,
     site_keys: dict[str, str],
+    shown: set[str],
 ) -> dict[str, Any]:
     """Write the classifier: encoder and head in one file, calibrated on validation patients."""
     if chosen.mode == "linear":
@@ -167,7 +182,9 @@ def _keep(
     # Validation patients chose the cell, the temperature and the thresholds: they count as seen.
     labelled = {patient_digest(p) for p in task.patient[task.split != "test"]}
     seen = tuple(sorted(labelled | set(card.seen)))
-    whole_card = asdict(card) | {"seen": seen, "site_keys": {**card.site_keys, **site_keys}}
+    pictures = tuple(sorted(set(card.pictures) | shown))
+    whole_card = asdict(card) | {"seen": seen, "pictures": pictures}
+    whole_card |= {"site_keys": {**card.site_keys, **site_keys}}
     whole_card |= {"encoder": card.encoder.model_dump(), "decode": card.decode.model_dump()}
     data = {
         "format": weights.FORMAT,
@@ -265,6 +282,7 @@ def _summary(task: Task, chosen: Cell, rows: list[dict[str, Any]], begun: float)
         "kept": {"mode": chosen.mode, "budget": chosen.budget, "seed": chosen.seed},
         "test": {k: test[0][k] for k in ("metric", "value", "lower", "upper")},
         "images": {s: len(task.at(s)) for s in split_room.SPLITS},
+        "uncertain": task.uncertain,
         "seconds": round(time.monotonic() - begun, 1),
     }
 
@@ -280,6 +298,7 @@ def plan(config: FinetuneConfig, encoder_run: Path, data: Path) -> dict[str, Any
     return {
         "classes": ", ".join(task.classes),
         **{f"{s}_pictures": len(task.at(s)) for s in split_room.SPLITS},
+        "uncertain_pictures_left_out": sum(task.uncertain.values()),
         "probe_cells": len(config.budgets) * config.seeds * len(config.modes) * starts,
         "full_cells": full,
         "full_pictures_shown": round(

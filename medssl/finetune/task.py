@@ -1,7 +1,7 @@
 """The question: which stored pictures carry which answer, and in which split."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Task:
         rows: store rows with a label, int64 ``[n]``.
         codes: class code of each, int64 ``[n]``.
         patient, split: pseudonym and split of each.
+        uncertain: per split, the stored pictures whose label is uncertain; they are in no row.
     """
 
     target: str
@@ -36,6 +37,7 @@ class Task:
     codes: IntArray
     patient: npt.NDArray[Any]
     split: npt.NDArray[Any]
+    uncertain: dict[str, int] = field(default_factory=dict)
 
     def at(self, split: str) -> IntArray:
         """Return the places (not store rows) of one split."""
@@ -53,7 +55,7 @@ class Task:
 
 
 def make_task(config: FinetuneConfig, data: Path, store: Store) -> Task:
-    """Join labels and splits to the stored pictures.
+    """Join labels and splits to the stored pictures; those of uncertain label are left out, counted.
 
     Raises:
         NothingUsableError: no labels, no split, or a split without both kinds of answers.
@@ -64,17 +66,20 @@ def make_task(config: FinetuneConfig, data: Path, store: Store) -> Task:
     owner = store.column("patient_id")
     split_room.check_covers(place, owner, data)
     images, slices = store.column("image_id"), store.column("slice")
-    values = [label_room.lookup(labels, i, int(s)) for i, s in zip(images, slices, strict=True)]
+    items = [(str(i), int(s)) for i, s in zip(images, slices, strict=True)]
+    values = [label_room.lookup(labels, *item) for item in items]
+    doubted = [k for k, item in enumerate(items) if label_room.is_uncertain(labels, *item)]
     rows = np.array([k for k, v in enumerate(values) if v is not None], dtype=np.int64)
     if rows.size == 0:
-        words = f"{data}: no decoded picture has a value of {config.target!r}."
+        words = f"{data}: no decoded picture has a value of {config.target!r} ({len(doubted)} are uncertain)."
         raise NothingUsableError(words, "E-NOLABELS")
     answers = np.array([values[k] for k in rows])
     classes = _classes(config, answers)
     codes = np.searchsorted(sorted(classes), answers)
     codes = np.array([classes.index(sorted(classes)[c]) for c in codes], dtype=np.int64)
     split = np.array([place[p] for p in owner[rows]])
-    task = Task(config.target, classes, rows, codes, owner[rows].astype(str), split)
+    uncertain = dict(sorted(Counter(place[owner[k]] for k in doubted).items()))
+    task = Task(config.target, classes, rows, codes, owner[rows].astype(str), split, uncertain)
     _check(task, data)
     return task
 

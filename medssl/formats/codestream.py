@@ -7,17 +7,19 @@ J2K_START = b"\xff\x4f\xff\x51"
 JPEG_START = b"\xff\xd8"
 FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 STANDALONE = {0x01, *range(0xD0, 0xD8)}
-MAX_COMPONENTS = 4
+TILE_BYTES = 14  # the least a tile takes: SOT segment and SOD marker (T.800 A.4.2)
+JPEG_END = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
 class Declared:
-    """Size of one frame by its own header: pixels, samples per pixel, bits per sample."""
+    """Size of one frame by its own header: pixels, samples per pixel, bits per sample, tiles."""
 
     rows: int
     columns: int
     samples: int
     bits: int
+    tiles: int = 1
 
 
 def declared(frame: bytes) -> Declared | None:
@@ -42,9 +44,11 @@ def _siz(data: bytes, start: int) -> Declared | None:
         return None
     at = start + 8  # after SOC, SIZ marker, length and capabilities
     right, bottom, left, top = (_number(data, at + 4 * k, 4) for k in range(4))
+    wide, high, from_left, from_top = (_number(data, at + 16 + 4 * k, 4) for k in range(4))
+    tiles = -(-(right - from_left) // max(1, wide)) * -(-(bottom - from_top) // max(1, high))
     samples = _number(data, at + 32, 2)
     bits = (data[at + 34] & 0x7F) + 1
-    return Declared(bottom - top, right - left, samples, bits)
+    return Declared(bottom - top, right - left, samples, bits, tiles if wide and high else 0)
 
 
 def _sof(data: bytes) -> Declared | None:

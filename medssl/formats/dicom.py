@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,9 @@ NON_IMAGE = (
 MAX_DECLARED_BYTES = 256 << 20
 STACK_MODALITIES = {"CT", "MR", "PT", "NM"}
 PREFIX = bytes(128) + b"DICM"
+META_BYTES = 2048
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+INFLATE_STEP = 1 << 20
 EXPLICIT_VR = re.compile(rb"[A-Z]{2}")
 
 
@@ -98,17 +102,41 @@ def read(path: Path, *, pixels: bool) -> Dataset:
         FormatError: no DICOM at all.
     """
     with path.open("rb") as stream:
-        bare = stream.read(132)[128:] != b"DICM"
+        start = stream.read(META_BYTES)
+    bare = start[128:132] != b"DICM"
+    if DEFLATED in start:
+        _check_inflated(path)
     source: Any = io.BytesIO(PREFIX + path.read_bytes()) if bare else path
     try:
         ds = pydicom.dcmread(source, stop_before_pixels=not pixels)
     except pydicom.errors.InvalidDicomError as error:
         raise FormatError("no DICOM marker after the preamble", "E-NOTDICOM") from error
+    except zlib.error as error:
+        raise FormatError("the deflated data set is broken or cut off", "E-TRUNCATED") from error
     if bare and "TransferSyntaxUID" not in ds.file_meta:
         implicit, little = ds.original_encoding
         native = u.ImplicitVRLittleEndian if implicit else u.ExplicitVRLittleEndian
         ds.file_meta.TransferSyntaxUID = native if little else u.ExplicitVRBigEndian
     return ds
+
+
+def _check_inflated(path: Path) -> None:
+    """Unpack a deflated data set without keeping it: pydicom would hold all of it in memory.
+
+    Raises:
+        FormatError: it unpacks to more than one file may hold.
+    """
+    data = path.read_bytes()
+    at = 144 + int.from_bytes(data[140:144], "little")
+    stream, total, chunk = zlib.decompressobj(-zlib.MAX_WBITS), 0, data[at:]
+    try:
+        while chunk and not stream.eof:
+            total += len(stream.decompress(chunk, INFLATE_STEP))
+            if total > MAX_DECLARED_BYTES:
+                raise FormatError("unpacks to more than 256 MiB", "E-BOMB")
+            chunk = stream.unconsumed_tail
+    except zlib.error as error:
+        raise FormatError("the deflated data set is broken or cut off", "E-TRUNCATED") from error
 
 
 def header(path: Path) -> dict[str, Any]:
@@ -153,12 +181,12 @@ def header(path: Path) -> dict[str, Any]:
         "model": text(ds, "ManufacturerModelName"),
         "notes": notes,
     }
-    stack = _stack(ds, frames, notes)
     return {
         "public": public,
         "private": _private(ds),
-        "stack": stack,
+        "stack": _stack(ds, frames, notes),
         "volume": geometry is not None,
+        "burned_in": text(ds, "BurnedInAnnotation").upper() == "YES",
     }
 
 
@@ -210,7 +238,11 @@ def check_image(ds: Dataset) -> None:
     if any(word in name for word in NON_IMAGE):
         raise FormatError(f"{name} is not an image", "S-NONIMAGE")
     if "Rows" not in ds or "Columns" not in ds:
-        if sop and sop.is_private:
+        unknown = not sop or (name == str(sop) and not sop.is_private)
+        if unknown or "Image" in name:
+            words = "an image whose header lacks Rows or Columns; the copy was probably cut off"
+            raise FormatError(words, "E-HEADER")
+        if sop.is_private:
             name = "an object of a private class"
         raise FormatError(f"{name} holds no picture (no Rows, no Columns)", "S-NONIMAGE")
     syntax = str(ds.file_meta.get("TransferSyntaxUID", ""))
@@ -293,6 +325,12 @@ def _stack(ds: Dataset, frames: int, notes: list[str]) -> dict[str, Any] | None:
         return None
     position = enhanced.vector(ds, "ImagePositionPatient", 3)
     orientation = enhanced.vector(ds, "ImageOrientationPatient", 6)
+    told = ds.get("ImagePositionPatient"), ds.get("ImageOrientationPatient")
+    if (told[0] and position is None) or (told[1] and not enhanced.is_plane(orientation)):
+        words = (
+            "its position or orientation is no plane in space, so left and right cannot be known"
+        )
+        raise FormatError(words, "E-AFFINE")
     if position is None or orientation is None:
         return None
     parts = ("EchoNumbers", "EchoTime", "TemporalPositionIdentifier", "AcquisitionNumber")

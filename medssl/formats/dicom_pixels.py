@@ -34,7 +34,9 @@ COLOUR = {
     "YBR_RCT",
     "PALETTE COLOR",
 }
+RGB_LIKE = COLOUR - {"PALETTE COLOR"}
 NATIVE = {syntax for syntax, decoder in DECODERS.items() if decoder is None}
+BROKEN_TABLE = (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError)
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -48,7 +50,7 @@ def pixels(paths: list[Path]) -> Pixels:
         FormatError: no decoder, too few bytes, broken rescale, or a broken stack geometry.
     """
     if len(paths) > 1:
-        return _stack([read(p, pixels=True) for p in paths])
+        return _stack([_slice(p, k, len(paths)) for k, p in enumerate(paths, start=1)])
     ds = read(paths[0], pixels=True)
     check_image(ds)
     _, _, frames = matrix(ds)
@@ -82,11 +84,23 @@ def _facts(ds: Dataset, units: str, padding: float) -> dict[str, Any]:
     }
 
 
+def _slice(path: Path, place: int, count: int) -> Dataset:
+    """Read one slice of a volume whole, or say which one is broken; a volume with a hole is none."""
+    try:
+        ds = read(path, pixels=True)
+        check_image(ds)
+        matrix(ds)
+    except FormatError as error:
+        words = f"slice {place} of {count} of this volume: {error.sentence}"
+        raise FormatError(words, error.code) from error
+    return ds
+
+
 def _stack(datasets: list[Dataset]) -> Pixels:
     turn = np.asarray(enhanced.vector(datasets[0], "ImageOrientationPatient", 6), dtype=float)
     positions = np.array([enhanced.vector(d, "ImagePositionPatient", 3) for d in datasets], float)
     order = np.argsort(positions @ np.cross(turn[:3], turn[3:]), kind="stable")
-    planes = [_values(datasets[i]) for i in order]
+    planes = [_plane(datasets[i], k, len(order)) for k, i in enumerate(order, start=1)]
     photometrics = {text(d, "PhotometricInterpretation") for d in datasets}
     if len(photometrics) > 1:
         raise FormatError("its slices are stored in different photometries", "E-MIXED")
@@ -94,6 +108,14 @@ def _stack(datasets: list[Dataset]) -> Pixels:
     stack = np.stack([plane[0] for plane in planes])
     spacing, _ = pixel_spacing(datasets[0])
     return _volume(stack, positions[order[[0, -1]]], turn, spacing, facts)
+
+
+def _plane(ds: Dataset, place: int, count: int) -> tuple[npt.NDArray[np.float32], str, float]:
+    try:
+        return _values(ds)
+    except FormatError as error:
+        words = f"slice {place} of {count} of this volume: {error.sentence}"
+        raise FormatError(words, error.code) from error
 
 
 def _volume(
@@ -119,9 +141,13 @@ def _values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str, float]:
     if photometric not in GREY | COLOUR:
         raise FormatError("its photometric interpretation is absent or unknown", "E-PHOTOMETRIC")
     grey = photometric in GREY
+    samples, wanted = int(ds.get("SamplesPerPixel") or 1), 3 if photometric in RGB_LIKE else 1
+    if samples != wanted:
+        words = f"{photometric} has {wanted} sample(s) per pixel, the header says {samples}"
+        raise FormatError(words, "E-PHOTOMETRIC")
     stored = _decode(ds, raw=grey or photometric == "PALETTE COLOR")
     if photometric == "PALETTE COLOR":
-        return _luminance(apply_color_lut(stored, ds)), "stored", 0.0
+        return _luminance(_coloured(stored, ds)), "stored", 0.0
     if not grey:
         return _luminance(stored), "stored", 0.0
     stored = _used_bits(stored, ds)
@@ -141,6 +167,8 @@ def _decode(ds: Dataset, *, raw: bool) -> npt.NDArray[Any]:
     if plugin is not None:
         options["decoding_plugin"] = plugin
         _check_frames(ds, syntax.name)
+    elif "PixelData" in ds:
+        _check_length(ds)
     try:
         decoded: npt.NDArray[Any] = pixel_array(ds, **options)
         return decoded
@@ -152,6 +180,32 @@ def _decode(ds: Dataset, *, raw: bool) -> npt.NDArray[Any]:
         raise FormatError(f"{syntax.name}: its decoder is not installed", "E-CODEC") from error
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise FormatError(*_decoder_words(str(error), syntax.name, plugin)) from error
+
+
+def _check_length(ds: Dataset) -> None:
+    """Compare the length of uncompressed pixels with what the header declares.
+
+    pydicom takes longer data for more frames. Zeros at the end are harmless and are dropped.
+
+    Raises:
+        FormatError: too few bytes, or more that are not zero.
+    """
+    rows, columns, frames = matrix(ds)
+    samples = int(ds.get("SamplesPerPixel") or 1)
+    halved = text(ds, "PhotometricInterpretation") == "YBR_FULL_422"
+    bits = rows * columns * frames * int(ds.BitsAllocated) * (2 if halved else samples)
+    wanted, data = -(-bits // 8), ds.PixelData
+    if len(data) < wanted:
+        short = wanted - len(data)
+        words = f"pixel data is {short:,} bytes short (expected {wanted:,}); the copy was probably cut off"
+        raise FormatError(words, "E-TRUNCATED")
+    if len(data) > wanted + wanted % 2 and any(data[wanted:]):
+        words = (
+            f"holds {len(data) - wanted:,} bytes of pixels more than {rows} x {columns} x {frames} take; "
+            "the header does not describe this picture"
+        )
+        raise FormatError(words, "E-HEADER")
+    ds.PixelData = data[: wanted + wanted % 2]
 
 
 def _check_frames(ds: Dataset, syntax: str) -> None:
@@ -167,6 +221,10 @@ def _check_frames(ds: Dataset, syntax: str) -> None:
     rows, columns, frames = matrix(ds)
     samples, depth = int(ds.get("SamplesPerPixel") or 1), int(ds.get("BitsAllocated") or 0)
     for frame in generate_frames(data, number_of_frames=frames):
+        # CharLS takes seconds to give up on a stream without its end.
+        if syntax.startswith("JPEG-LS") and codestream.JPEG_END not in frame[-8:]:
+            words = "the JPEG-LS stream has no end marker; the copy was probably cut off"
+            raise FormatError(words, "E-TRUNCATED")
         said = codestream.declared(frame)
         if said is None:
             continue
@@ -175,6 +233,9 @@ def _check_frames(ds: Dataset, syntax: str) -> None:
                 f"its {syntax} stream is {said.rows} x {said.columns} with {said.samples} sample(s), "
                 f"the header says {rows} x {columns} with {samples}"
             )
+            raise FormatError(words, "E-HEADER")
+        if not 0 < said.tiles <= 1 + len(frame) // codestream.TILE_BYTES:
+            words = f"its {syntax} stream declares {said.tiles} tiles, more than its bytes can hold"
             raise FormatError(words, "E-HEADER")
         if said.bits > depth:
             words = f"its {syntax} stream has {said.bits} bits, the header allocates {depth}"
@@ -198,9 +259,13 @@ def _used_bits(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:
     if stored.dtype.kind not in "iu":
         return stored
     bits, allocated = int(ds.BitsStored), stored.dtype.itemsize * 8
-    above = allocated - 1 - int(ds.get("HighBit", bits - 1))
+    high = int(ds.get("HighBit", bits - 1))
+    above = allocated - 1 - high
     below = allocated - bits - above
-    if (above <= 0 and below <= 0) or above < 0 or below < 0:
+    if above < 0 or below < 0 or bits < 1:
+        words = f"BitsStored {bits} and HighBit {high} do not fit into {allocated} bits"
+        raise FormatError(words, "E-HEADER")
+    if above == 0 and below == 0:
         return stored
     native = str(ds.file_meta.TransferSyntaxUID) in NATIVE
     shift = allocated - bits
@@ -229,7 +294,18 @@ def _rescaled(stored: npt.NDArray[Any], source: Dataset) -> npt.NDArray[np.float
             if not math.isfinite(number) or (number == 0 and keyword == "RescaleSlope"):
                 words = f"{keyword} is {number:g}; no pixel would keep its meaning"
                 raise FormatError(words, "E-RESCALE")
-    return np.asarray(apply_modality_lut(stored, source), dtype=np.float32).copy()
+    try:
+        return np.asarray(apply_modality_lut(stored, source), dtype=np.float32).copy()
+    except BROKEN_TABLE as error:
+        raise FormatError("its modality lookup table contradicts itself", "E-LUT") from error
+
+
+def _coloured(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:
+    try:
+        colour: npt.NDArray[Any] = apply_color_lut(stored, ds)
+        return colour
+    except BROKEN_TABLE as error:
+        raise FormatError("its colour palette is absent or contradicts itself", "E-LUT") from error
 
 
 def _padding(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[np.bool_] | None:
@@ -239,7 +315,9 @@ def _padding(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[np.bool_] | N
     limit = ds.get("PixelPaddingRangeLimit")
     other = limit if isinstance(limit, int) else value
     mask = (stored >= min(value, other)) & (stored <= max(value, other))
-    return None if mask.all() else mask
+    if mask.all():
+        raise FormatError("every pixel is declared as padding", "E-CONSTANT")
+    return mask
 
 
 def _luminance(colour: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from medssl.formats.geometry import FloatArray
-from medssl.formats.slices import line_up
+from medssl.formats.slices import SHORT_NORMAL, line_up
 
 MIN_FRAMES = 3
 
@@ -40,6 +40,14 @@ def vector(ds: Dataset, keyword: str, length: int) -> list[float] | None:
         return None
     good = len(values) == length and all(math.isfinite(v) for v in values)
     return values if good else None
+
+
+def is_plane(orientation: list[float] | None) -> bool:
+    """Return whether six direction cosines span a plane."""
+    if orientation is None:
+        return False
+    turn = np.array(orientation)
+    return bool(np.linalg.norm(np.cross(turn[:3], turn[3:])) > SHORT_NORMAL)
 
 
 def functional(ds: Dataset, sequence: str, frame: int = 0) -> Dataset | None:

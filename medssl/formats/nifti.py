@@ -203,11 +203,24 @@ def _head(path: Path, start: bytes) -> _Head:
         affine, dtype = head.get_best_affine(), head.get_data_dtype()
         notes = _form_notes(head)
         shape = tuple(int(n) for n in head.get_data_shape())
-    except BROKEN as error:
+        offset = 0 if path.suffix.lower() == ".hdr" else int(head["vox_offset"])
+    except (*BROKEN, OverflowError) as error:
         raise FormatError("the NIfTI header contradicts itself", "E-HEADER") from error
-    offset = 0 if path.suffix.lower() == ".hdr" else int(head["vox_offset"])
+    _check_numbers(HEADERS[size](start[:size], check=False))
     checked = _shape(shape, dtype)
     return _Head(checked, int(head["bitpix"]), affine, dtype, offset, notes)
+
+
+def _check_numbers(head: Any) -> None:
+    """Raise FormatError for scaling and voxel sizes that nibabel would replace in silence."""
+    slope, inter = float(head["scl_slope"]), float(head["scl_inter"])
+    # NaN and 0 mean that no scaling was set; infinity means nothing.
+    if np.isinf(slope) or (np.isfinite(slope) and slope != 0 and not np.isfinite(inter)):
+        raise FormatError(f"scl_slope is {slope}, scl_inter {inter}; no scaling", "E-RESCALE")
+    sizes = np.asarray(head["pixdim"][1:4], dtype=float)
+    only_quaternion = int(head["sform_code"]) == 0 and int(head["qform_code"]) > 0
+    if only_quaternion and not (np.isfinite(sizes).all() and (sizes != 0).all()):
+        raise FormatError(f"its voxel sizes are {sizes.tolist()}, so it has no volume", "E-AFFINE")
 
 
 def _mgh_head(start: bytes) -> _Head:

@@ -57,6 +57,8 @@ def prepare(pixels: Pixels, config: DecodeConfig) -> Prepared:
     if finite.mean() + pixels.padding < MIN_FINITE or not finite.any():
         share = 100 * finite.mean()
         raise FormatError(f"only {share:.0f} % of the pixels are numbers", "E-NONFINITE")
+    if pixels.array.ndim == 3 and pixels.affine_lps is not None:
+        _check_not_mask(pixels.array[finite])
     unit, scale = _scaled(pixels, finite, config)
     if unit.ndim == 3 and config.volumes == "whole":
         planes, box = _whole(unit, pixels.spacing_mm, config.size)
@@ -73,6 +75,14 @@ def prepare(pixels: Pixels, config: DecodeConfig) -> Prepared:
         planes, index = plane[None], (-1,)
     digests = tuple(hashlib.sha256(p.tobytes()).hexdigest() for p in planes)
     return Prepared(planes, index, scale.low, scale.high, scale.units, scale.name, box, digests)
+
+
+def _check_not_mask(values: npt.NDArray[np.float32]) -> None:
+    """Raise FormatError for a volume of two values: a mask under an image's name."""
+    low, high = values.min(), values.max()
+    if low < high and ((values == low) | (values == high)).all():
+        words = f"holds two values only ({low:g} and {high:g}); a mask, not an image"
+        raise FormatError(words, "E-MASK")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from medssl.formats.geometry import FormatError, Pixels
 from medssl.formats.prepare import prepare
 
 Result = tuple[dict[str, Any], list[np.ndarray[Any, Any]]]
+MAX_FILE_BYTES = 1 << 30
+APPLE_DOUBLE = b"\x00\x05\x16\x07"
 IMAGE_SUFFIXES = (".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".mgz", ".mgh", ".hdr", ".img")
 
 
@@ -23,8 +25,15 @@ def kind_of(path: Path) -> str:
         FormatError: ``S-NOTIMAGE`` for what is no image at all, ``E-NOTDICOM`` and others for what
             claims to be one and is not.
     """
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise FormatError(
+            f"is {size / 2**30:.1f} GiB long; files over 1 GiB are not read", "E-BOMB"
+        )
     with path.open("rb") as stream:
         start = stream.read(132)
+    if path.name.startswith("._") or start.startswith(APPLE_DOUBLE):
+        raise FormatError("a macOS resource file, not an image", "S-NOTIMAGE")
     if dicom.looks_like_dicom(start):
         return "dicom"
     if nifti.is_nifti(path, start):

@@ -17,7 +17,7 @@ from medssl.files import atomic, sha256_file, write_json
 from medssl.loading import validate
 from medssl.models.encoder import Encoder, build
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Card:
         mean, std: normalisation of pixels in [0, 1], from the training patients only.
         site_keys: digest of the pseudonym key of every site it saw.
         seen: digests of the patients it was pretrained on, warm starts included.
+        pictures: digests of their pictures as stored, which no second key can disguise.
         source: the run it comes from.
     """
 
@@ -38,6 +39,7 @@ class Card:
     std: float
     site_keys: dict[str, str]
     seen: tuple[str, ...]
+    pictures: tuple[str, ...]
     source: str
 
 
@@ -121,6 +123,7 @@ def card_from(data: dict[str, Any], name: str) -> Card:
             std=float(data["std"]),
             site_keys={str(k): str(v) for k, v in data["site_keys"].items()},
             seen=tuple(str(s) for s in data["seen"]),
+            pictures=tuple(str(s) for s in data["pictures"]),
             source=str(data["source"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -112,8 +112,8 @@ def statistics(store: Store, rows: npt.NDArray[np.int64]) -> tuple[float, float]
 
 def start_encoder(
     config: PretrainConfig, material: Material
-) -> tuple[Encoder, tuple[str, ...], dict[str, str]]:
-    """Build the encoder, or take a finished run's (``init``), and whom it has seen before.
+) -> tuple[Encoder, weights.Card | None, dict[str, str]]:
+    """Build the encoder, or take a finished run's (``init``) with the card of what it has seen.
 
     Raises:
         RefusedError: the run's encoder was made for other preprocessing, another network, or
@@ -122,7 +122,7 @@ def start_encoder(
     keys = dict(material.manifest["site_keys"])
     if config.init is None:
         whole = material.store.whole
-        return build(config.encoder, config.decode.size, whole=whole, seed=config.seed), (), keys
+        return build(config.encoder, config.decode.size, whole=whole, seed=config.seed), None, keys
     folder = Path(config.init)
     runs.finished(folder, "pretrain")
     encoder, card, _ = weights.load_encoder(folder)
@@ -140,7 +140,7 @@ def start_encoder(
             [*problems, "Use the same decode and encoder settings."], "E-PREPROCESSING"
         )
     check_keys(card.site_keys, keys)
-    return encoder, card.seen, {**card.site_keys, **keys}
+    return encoder, card, {**card.site_keys, **keys}
 
 
 def pretrain(
@@ -172,9 +172,18 @@ def pretrain(
         method = build_method(config.method, encoder, config.seed)
         last = fit(method, config, course, run, progress)
         own = {patient_digest(p) for p in material.store.column("patient_id")[material.rows]}
-        seen = tuple(sorted(own | set(before)))
+        shown = material.store.picture_digests(material.rows)
+        seen = own | set(before.seen if before is not None else ())
+        pictures = shown | set(before.pictures if before is not None else ())
         card = weights.Card(
-            config.encoder, config.decode, course.mean, course.std, keys, seen, str(out.name)
+            encoder=config.encoder,
+            decode=config.decode,
+            mean=course.mean,
+            std=course.std,
+            site_keys=keys,
+            seen=tuple(sorted(seen)),
+            pictures=tuple(sorted(pictures)),
+            source=str(out.name),
         )
         digest = weights.save_encoder(out, encoder, card)
         summary |= {

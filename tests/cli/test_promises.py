@@ -12,9 +12,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from medssl.cli import main
 from medssl.cohort import split as split_room
+from medssl.cohort import terms
 from medssl.errors import RefusedError
 from medssl.files import read_table
-from medssl.formats import dicom
 
 SIMCLR = "configs/pretrain/simclr-cxr.yaml"
 
@@ -149,27 +149,17 @@ def test_identifying_columns_stay_out(tree, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
-    [("Doe^Jane", "Doe Devices"), ("O'Brien^Pat", "Unit OBrien"), ("Müller^A", "Room Mueller Müller"),
-     ("SMITH JOHN", "Scanner John"), ("Li^Wu", "Li scanner")],
+    ("keyword", "text", "left"),
+    [("manufacturer", "Doe Devices", "other"), ("manufacturer", "SIEMENS Healthineers, Jane Doe", "Siemens"),
+     ("manufacturer", "GE MEDICAL SYSTEMS", "GE"), ("manufacturer", "", None), ("manufacturer", "Georgia", "other"),
+     ("model", "LightSpeed VCT of Dr Doe", "LightSpeed VCT"), ("model", "Visionary Jane", "other"),
+     ("body_part", "SMITH JOHN", "other"), ("body_part", "C-SPINE", "CSPINE"), ("body_part", "99887766", "other"),
+     ("view", "pa", "PA"), ("view", "DOE", "other"), ("modality", "CR", "CR"), ("modality", "JANE", "other"),
+     ("laterality", "L", "L"), ("sex", "X", None), ("photometric", "MONOCHROME1", "MONOCHROME1"),
+     ("intent", "FOR DOE", "other"), ("transfer_syntax", "1.2.3.99887766", None)],
 )  # fmt: skip
-def test_free_text_that_names_the_patient(name, text):
-    ds = Dataset()
-    ds.PatientName, ds.PatientID, ds.Manufacturer = name, "X1", text
-    assert dicom._label(ds, "Manufacturer") is None
-    ds.Manufacturer = "Aurora Imaging"
-    assert dicom._label(ds, "Manufacturer") == "Aurora Imaging"
-
-
-@pytest.mark.parametrize("value", ["99887766", "SMITH JOHN", "1SMITH"])
-def test_coded_text_that_names_the_patient(value):
-    ds = Dataset()
-    ds.PatientName, ds.PatientID, ds.BodyPartExamined = "Smith^John", "99887766", value
-    assert dicom._code(ds, "BodyPartExamined") is None
-    ds.PatientID, ds.ManufacturerModelName = "1", "Vision 1"
-    assert dicom._label(ds, "ManufacturerModelName") == "Vision 1"  # a lone digit names nobody
-    ds.BodyPartExamined = "CHEST"
-    assert dicom._code(ds, "BodyPartExamined") == "CHEST"
+def test_text_leaves_through_its_table_alone(keyword, text, left):
+    assert terms.public({keyword: text})[keyword] == left
 
 
 def test_runs_hold_no_absolute_path(report_run):
@@ -323,3 +313,13 @@ def test_whole_volumes_set_pictures_aside(tree, tmp_path):
     assert run("decode", tmp_path / "c", "--size", 16, "--volumes", "whole") == 3
     codes = {r["code"] for r in read_table(tmp_path / "c" / "quarantine.csv")}
     assert "E-NOTAVOLUME" in codes
+
+
+def test_a_second_key_does_not_blind_the_guard(tree, classifier_run, tmp_path, capsys):
+    """Hospital A's own films under another site name and key: other pseudonyms, the same pictures."""
+    source, cohort = tree / "hospital_a", tmp_path / "c"
+    base = ["--site", "elsewhere", "--key-file", tmp_path / "other.key", "--out", cohort]
+    assert run("scan", source, *base, "--labels", source / "labels.csv") == 0
+    words = ["resamples=100", "permutations=99", "--data", cohort]
+    assert run("evaluate", classifier_run, *words, "--out", tmp_path / "r") == 4
+    assert "pictures to be tested on were trained on" in capsys.readouterr().err

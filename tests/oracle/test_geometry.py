@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from medssl.formats import dicom, nifti
+from medssl.formats import dicom_pixels, nifti
 from medssl.formats.geometry import FormatError, check_affine, ras_to_lps, to_house_order
 
 SPACING = (1.0, 2.0, 3.0)  # rows, columns, slices: all different
@@ -76,13 +76,13 @@ def agree(found, wanted):
 def test_dicom_series(series):
     paths, worlds = series
     for order in ((2, 1, 0), (1, 2, 0)):
-        pixels = dicom.pixels([paths[k] for k in order])
+        pixels = dicom_pixels.pixels([paths[k] for k in order])
         agree(points(pixels.array, pixels.affine_lps), worlds)
     assert pixels.units == "HU"
 
 
 def test_house_order_points_to_superior_posterior_left(series):
-    pixels = dicom.pixels(series[0])
+    pixels = dicom_pixels.pixels(series[0])
     turn = pixels.affine_lps[:3, :3]
     assert [int(np.argmax(np.abs(turn[:, k]))) for k in range(3)] == [2, 1, 0]
     assert all(turn[[2, 1, 0][k], k] > 0 for k in range(3))

@@ -186,10 +186,9 @@ def test_headers_of_streams_by_hand():
     siz += b"".join(n.to_bytes(4, "big") for n in (35, 24, 5, 4, 30, 20, 0, 0)) + bytes(
         [0, 3, 11, 1, 1]
     )
-    assert codestream.declared(siz) == codestream.Declared(20, 30, 3, 12)
-    assert codestream.declared(codestream.JP2_BOX + b"boxes" + siz) == codestream.Declared(
-        20, 30, 3, 12
-    )
+    assert codestream.declared(siz) == codestream.Declared(20, 30, 3, 12, 4)
+    boxed = codestream.JP2_BOX + b"boxes" + siz
+    assert codestream.declared(boxed) == codestream.declared(siz)
     sof = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc1\x00\x0b" + bytes([12, 0, 20, 0, 30, 1, 0, 0, 0, 0])
     assert codestream.declared(sof) == codestream.Declared(20, 30, 1, 12)
     for junk in (

@@ -22,10 +22,12 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from medssl.cohort import terms
 from medssl.config import DecodeConfig
-from medssl.formats import dicom, nifti, raster, tasks
+from medssl.formats import dicom, dicom_pixels, nifti, raster, tasks
 from medssl.formats.geometry import FormatError, Pixels
 from medssl.formats.prepare import prepare
+from medssl.formats.voi import Voi
 
 RAMP = (np.arange(48 * 40).reshape(48, 40) * 2 + 7).astype(np.uint16)  # 12 bits, not square
 
@@ -55,7 +57,7 @@ def save(ds, path):
 
 
 def read(ds, tmp_path):
-    return dicom.pixels([save(ds, tmp_path / "x.dcm")])
+    return dicom_pixels.pixels([save(ds, tmp_path / "x.dcm")])
 
 
 def stored(pixels):
@@ -166,8 +168,8 @@ def test_header_row(tmp_path):
     assert (public["sex"], public["age_years"], public["view"]) == ("F", 7, "PA")
     assert (public["spacing_row_mm"], public["spacing_col_mm"]) == (0.2, 0.3)
     assert public["notes"] == ["W-UNCALIBRATED"]
-    assert public["manufacturer"] is None  # it names the patient
-    assert public["model"] == "X-1"
+    assert terms.public(public)["manufacturer"] == "other"  # what no table holds does not leave
+    assert terms.public(public)["model"] == "other"
     assert (private["patient_id"], private["issuer"]) == ("P1", "H")
 
 
@@ -294,7 +296,7 @@ def test_one_outlier_does_not_flatten_the_rest():
     ],
 )
 def test_each_decode_setting_bites(change):
-    pixels = image(np.random.default_rng(0).gamma(2, size=(40, 30)), window=(2.0, 1.5))
+    pixels = image(np.random.default_rng(0).gamma(2, size=(40, 30)), voi=Voi("LINEAR", 2.0, 1.5))
     plain = prepare(pixels, DecodeConfig(size=32)).planes
     varied = prepare(pixels, DecodeConfig(**{"size": 32, **change})).planes
     assert plain.shape != varied.shape or (plain != varied).any()

@@ -122,7 +122,14 @@ def test_volume_encoder():
 def test_weights_round_trip_and_refusals(tmp_path):
     encoder = build(EncoderConfig(name="resnet10t"), 32, whole=False, seed=1)
     card = weights.Card(
-        EncoderConfig(name="resnet10t"), DecodeConfig(size=32), 0.4, 0.2, {"a": "1"}, ("x",), "r"
+        encoder=EncoderConfig(name="resnet10t"),
+        decode=DecodeConfig(size=32),
+        mean=0.4,
+        std=0.2,
+        site_keys={"a": "1"},
+        seen=("x",),
+        pictures=("0123456789abcdef",),
+        source="r",
     )
     weights.save_encoder(tmp_path, encoder, card)
     again, got, _ = weights.load_encoder(tmp_path)

@@ -1,0 +1,418 @@
+"""De-identified copies: what may stay in a DICOM file, and what its values become.
+
+Runs inside the isolated worker only, and never holds the site's key: pseudonyms come with the job.
+Nothing here can promise that no identity is left; it removes what it knows, and stops at the rest.
+"""
+
+import io
+import math
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom import datadict
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import BaseTag
+from pydicom.uid import UID, UID_dictionary
+
+from medssl.formats import burned_in, codestream, dicom
+from medssl.formats.deid_terms import (
+    AGES,
+    BYTES,
+    CLASSES,
+    DATES,
+    EMPTY,
+    EMPTY_IF_ABSENT,
+    IDENTIFIERS,
+    KEEP,
+    MEANING,
+    NEEDED,
+    NUMBERS,
+    SEQUENCES,
+    SHARED,
+    TERMS,
+    UIDS,
+)
+from medssl.formats.geometry import FormatError
+
+Result = tuple[dict[str, Any], list[np.ndarray[Any, Any]]]
+VERSION = "1"
+METHOD = f"medssl deid {VERSION} on dicom-anonymizer, PS3.15 2024b"
+IMPLEMENTATION = UID("2.25.190338146829131541071391826207343417563")
+MAX_DEPTH = 8
+NESTED = KEEP - BYTES - SHARED - AGES - {"ExtendedOffsetTable", "ExtendedOffsetTableLengths"}
+AGE_STEP, OLDEST = 5, 90
+LEAST_DIGITS = 5  # shorter numbers are met by chance
+FIRST_YEAR = 1900  # what lies before is a placeholder, and shifted it would be no date at all
+
+DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
+DATE = re.compile(r"(\d{4})\.?(\d\d)\.?(\d\d)")
+DATE_TIME = re.compile(r"(\d{8})((?:\d\d){0,3}(?:\.\d{1,6})?)(?:[+-]\d{4})?")
+TIME = re.compile(r"\d\d(\d\d(\d\d(\.\d{1,6})?)?)?")
+AGE = re.compile(r"(\d{3})([YMWD])")
+AGE_UNITS = {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}
+
+# Comments inside a compressed frame: T.81 B.2.4.5 (COM, APPn), T.800 A.9.2 (COM).
+COMMENTS = {0xFE, 0x64, *range(0xE0, 0xF0)}
+NEEDED_BYTES = {0xE0: 14, 0xE8: 32, 0xEE: 12}  # JFIF, SPIFF, Adobe: how colours are stored
+STREAM_BEGINS = {0xDA, 0x90}  # SOS, SOT
+ENCODER = re.compile(
+    rb"(\x00\x01)?(Created by OpenJPEG version |Kakadu-v?|Lavc|LEAD Technologies Inc\. V)[\d.]{1,12}\0*"
+)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What one file's values become.
+
+    Attributes:
+        uids: new UID of every UID met.
+        terms: values by keyword that the shared tables allow.
+        days: how far back the patient's dates go.
+        numbers: digits of the patient's identifiers; a measured value like one of them is no value.
+        dropped: elements left out, by reason.
+    """
+
+    uids: dict[str, str]
+    terms: dict[str, str]
+    days: int
+    numbers: frozenset[str]
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def identify(paths: list[Path], _: dict[str, Any]) -> Result:
+    """Read whose object a file is, and every UID of it that a copy would carry.
+
+    Returns:
+        ``private``: who and what it is, as found; ``terms``: the values that the shared tables will
+        judge; ``uids``; and under ``identifiers`` the texts that may stand nowhere in the copy.
+
+    Raises:
+        FormatError: not DICOM (``S-NOTDICOM``), not an image (``S-NONIMAGE``) or not usable.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's warnings carry raw values
+        ds = _image(paths[0], pixels=False)
+        keywords = {
+            "patient_id": "PatientID",
+            "issuer": "IssuerOfPatientID",
+            "study_uid": "StudyInstanceUID",
+            "series_uid": "SeriesInstanceUID",
+            "sop_uid": "SOPInstanceUID",
+        }
+        private = {name: dicom.text(ds, keyword) for name, keyword in keywords.items()}
+        terms = {keyword: dicom.text(ds, keyword) for keyword in sorted(SHARED)}
+        uids = sorted(set(_uids(ds)))
+        told = [dicom.text(ds, k) for k in sorted(IDENTIFIERS - {"PatientBirthDate"})]
+    found = {"kind": "dicom", "private": private, "terms": terms, "uids": uids}
+    return {**found, "identifiers": [*told, *uids]}, []
+
+
+def deidentify(paths: list[Path], settings: dict[str, Any]) -> Result:
+    """Make the de-identified copy of one file.
+
+    Args:
+        paths: the file.
+        settings: ``patient`` (the pseudonym), ``uids`` (new by old), ``terms`` (allowed values by
+            keyword), ``days`` (how far dates go back) and ``approved`` (a person saw the picture).
+
+    Returns:
+        ``sop_uid`` of the copy, ``dropped`` elements by reason, bytes of text ``blanked`` inside or
+        after the pixels; and the copy as uint8 ``[bytes]``.
+
+    Raises:
+        FormatError: a person must look first (``R-BURNED-IN``), a date is none (``E-DATE``), or an
+            element that the picture needs is absent or not what it should be (``E-HEADER``).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds = _image(paths[0], pixels=True)
+        findings = [] if settings["approved"] else burned_in.findings(ds)
+        if findings:
+            words = f"waiting for review: {'; '.join(findings)}. {burned_in.SEE}"
+            raise FormatError(words, "R-BURNED-IN")
+        rules = Rules(settings["uids"], settings["terms"], int(settings["days"]), _digits(ds))
+        blanked = _clean_pixels(ds)
+        _clean(ds, rules)
+        _sign(ds, str(settings["patient"]))
+        out = io.BytesIO()
+        pydicom.dcmwrite(out, ds, enforce_file_format=True)
+    data = {"sop_uid": str(ds.SOPInstanceUID), "dropped": dict(rules.dropped), "blanked": blanked}
+    return data, [np.frombuffer(out.getvalue(), np.uint8)]
+
+
+def _image(path: Path, *, pixels: bool) -> Dataset:
+    with path.open("rb") as stream:
+        start = stream.read(132)
+    if not dicom.looks_like_dicom(start):
+        named = path.suffix.lower() in {".dcm", ".dicom", ".ima"}
+        raise FormatError("not a DICOM file", "E-NOTDICOM" if named else "S-NOTDICOM")
+    ds = dicom.read(path, pixels=pixels)
+    dicom.check_image(ds)
+    dicom.matrix(ds)
+    return ds
+
+
+def _element(ds: Dataset, tag: BaseTag) -> DataElement | None:
+    """Return an element of the type that the standard gives it; None where it is none."""
+    try:
+        element = ds[tag]
+        meant = datadict.dictionary_VR(tag)
+        return element if meant == element.VR or element.VR in meant.split(" or ") else None
+    except Exception:  # noqa: BLE001  a malformed element raises anything; it is left out and counted
+        return None
+
+
+def _values(element: DataElement) -> list[Any]:
+    value = element.value
+    if isinstance(value, list | tuple | pydicom.multival.MultiValue):
+        return list(value)
+    return [] if value is None or value == "" else [value]
+
+
+def _uids(ds: Dataset, depth: int = 0) -> Iterator[str]:
+    for tag in list(ds.keys()):
+        keyword = datadict.keyword_for_tag(tag)
+        if keyword not in UIDS | SEQUENCES or (element := _element(ds, tag)) is None:
+            continue
+        if keyword in UIDS:
+            yield from (str(value).strip() for value in _values(element))
+        elif depth < MAX_DEPTH:
+            for item in element.value:
+                yield from _uids(item, depth + 1)
+
+
+def _digits(ds: Dataset) -> frozenset[str]:
+    """Return the longer numbers in the patient's identifiers, without leading zeros."""
+    runs = (run for k in IDENTIFIERS for run in re.findall(r"\d+", dicom.text(ds, k)))
+    return frozenset(short for run in runs if len(short := run.lstrip("0")) >= LEAST_DIGITS)
+
+
+def _clean(ds: Dataset, rules: Rules) -> None:
+    """Leave the keep-list, then let dicom-anonymizer apply its base rules and ours over them."""
+    ds.file_meta = _file_meta(ds)
+    ds.preamble = bytes(128)
+    _prune(ds, rules, KEEP)
+    _anonymize(ds, _actions(ds, rules), top=True)
+    _prune(ds, rules, KEEP)
+    absent = [keyword for keyword in sorted(NEEDED) if keyword not in ds]
+    if absent:
+        words = f"{', '.join(absent)} absent or not of the standard's type; export the file again"
+        raise FormatError(words, "E-HEADER")
+
+
+def _anonymize(ds: Dataset, actions: dict[tuple[int, int], Any], *, top: bool) -> None:
+    """Apply the library's base rules (whole objects only) and our actions, which go before them."""
+    import dicomanonymizer.simpledicomanonymizer as library  # type: ignore[import-untyped]
+
+    base = library.initialize_actions_2024b if top else dict
+    library.anonymize_dataset(ds, actions, True, base)
+
+
+def _file_meta(ds: Dataset) -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = UID(str(ds.file_meta.TransferSyntaxUID))
+    meta.ImplementationClassUID = IMPLEMENTATION
+    meta.ImplementationVersionName = "MEDSSL"
+    return meta
+
+
+def _prune(ds: Dataset, rules: Rules, keep: frozenset[str]) -> None:
+    for tag in list(ds.keys()):
+        if datadict.keyword_for_tag(tag) not in keep:
+            del ds[tag]
+            rules.dropped["private" if tag.is_private else "not_listed"] += 1
+
+
+def _actions(ds: Dataset, rules: Rules, depth: int = 0) -> dict[tuple[int, int], Any]:
+    """Return our rule for every element of a pruned data set, as dicom-anonymizer takes them."""
+
+    def action(dataset: Dataset, place: tuple[int, int]) -> None:
+        tag = BaseTag(place[0] << 16 | place[1])
+        element = _element(dataset, tag)
+        if element is None or not _cleaned(element, rules, depth):
+            del dataset[tag]
+            rules.dropped["value"] += 1
+
+    return {(tag.group, tag.element): action for tag in ds.keys()}  # noqa: SIM118
+
+
+def _cleaned(element: DataElement, rules: Rules, depth: int) -> bool:
+    """Bring one kept element to its allowed value; False where it has none."""
+    keyword = element.keyword
+    if keyword in SEQUENCES:
+        return _sequence(element, rules, depth + 1)
+    if keyword in BYTES:
+        return isinstance(element.value, bytes)
+    if keyword in NUMBERS:
+        return _is_number(element, rules)
+    new = [_allowed(str(v).strip(), element, rules) for v in _values(element)]
+    while new and not new[-1]:  # the place of a term among several has a meaning; a tail has none
+        new.pop()
+    if len(new) > _most_values(element):
+        return False
+    element.value = new[0] if len(new) == 1 else new
+    return bool(new)
+
+
+def _allowed(text: str, element: DataElement, rules: Rules) -> str:
+    """Return what one text value becomes; empty where it may not stay."""
+    keyword = element.keyword
+    if keyword in TERMS:
+        return text if re.fullmatch(TERMS[keyword], text) else ""
+    if keyword in UIDS:
+        return _new_uid(text, rules)
+    if keyword in CLASSES:
+        return text if text in UID_dictionary else ""
+    if keyword in DATES:
+        return _shifted(text, element, rules.days) if text else ""
+    if keyword in SHARED:
+        return rules.terms.get(keyword, "")
+    if keyword in AGES:
+        return _five_years(text)
+    return text if TIME.fullmatch(text) else ""
+
+
+def _sequence(element: DataElement, rules: Rules, depth: int) -> bool:
+    if depth > MAX_DEPTH:
+        return False
+    for item in element.value:
+        _prune(item, rules, NESTED)
+        _anonymize(item, _actions(item, rules, depth), top=False)
+    return len(element.value) > 0
+
+
+def _most_values(element: DataElement) -> float:
+    last = datadict.dictionary_VM(element.tag).split("-")[-1]
+    return math.inf if last.endswith("n") else int(last)
+
+
+def _is_number(element: DataElement, rules: Rules) -> bool:
+    if isinstance(element.value, bytes):
+        return element.VR in {"OW", "OV"}
+    values = _values(element)
+    if not 0 < len(values) <= _most_values(element):
+        return False
+    if element.VR in {"DS", "IS"}:
+        texts = [str(v).strip() for v in values]
+        plain = all(len(t) <= 24 and DECIMAL.fullmatch(t) for t in texts)
+        same = {t.lstrip("+-0") for t in texts} & rules.numbers
+        return plain and (not same or element.keyword in MEANING)
+    return all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+
+
+def _new_uid(old: str, rules: Rules) -> str:
+    if old not in rules.uids:
+        raise FormatError("changed while it was read; repeat", "E-CHANGED")
+    return rules.uids[old]
+
+
+def _shifted(text: str, element: DataElement, days: int) -> str:
+    """Return a date or date and time some days earlier, without time zone; empty for placeholders.
+
+    Source: DICOM PS3.5 6.2, VR DA and DT.
+    """
+    match = (DATE if element.VR == "DA" else DATE_TIME).fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError
+        numbers = match[1] if element.VR == "DT" else match[1] + match[2] + match[3]
+        day = date(int(numbers[:4]), int(numbers[4:6]), int(numbers[6:]))
+    except ValueError as error:
+        words = f"{element.keyword} is not a date that can be shifted; correct it at the source"
+        raise FormatError(words, "E-DATE") from error
+    if day.year < FIRST_YEAR:
+        return ""
+    rest = match[2] if element.VR == "DT" else ""
+    return f"{day - timedelta(days):%Y%m%d}{rest}"
+
+
+def _five_years(text: str) -> str:
+    """Return an age floored to five years, 90 and over as one."""
+    match = AGE.fullmatch(text)
+    if match is None:
+        return ""
+    years = int(int(match[1]) / AGE_UNITS[match[2]])
+    return f"{min(OLDEST, years // AGE_STEP * AGE_STEP):03d}Y"
+
+
+def _sign(ds: Dataset, patient: str) -> None:
+    """Name the patient anew and say what was done."""
+    for keyword in EMPTY | {k for k in EMPTY_IF_ABSENT if k not in ds}:
+        setattr(ds, keyword, "")
+    ds.PatientID = patient
+    ds.PatientIdentityRemoved = "YES"
+    ds.DeidentificationMethod = METHOD[:64]
+    ds.LongitudinalTemporalInformationModified = "MODIFIED"
+
+
+def _clean_pixels(ds: Dataset) -> int:
+    """Blank the text inside compressed frames and cut what follows native pixels; return its bytes."""
+    if not isinstance(ds.get("PixelData"), bytes):
+        raise FormatError("holds no pixel data", "E-TRUNCATED")
+    element = ds["PixelData"]
+    if not UID(str(ds.file_meta.TransferSyntaxUID)).is_encapsulated:
+        wanted = _native_bytes(ds)
+        extra = max(0, len(element.value) - wanted)
+        if extra:
+            element.value = element.value[:wanted]
+        return extra
+    data = bytearray(element.value)
+    blanked = 0
+    for start, stop in _fragments(bytes(data)):
+        for begin, end in _comments(bytes(data[start:stop])):
+            data[start + begin : start + end] = bytes(end - begin)
+            blanked += end - begin
+    if blanked:
+        element.value = bytes(data)
+    return blanked
+
+
+def _native_bytes(ds: Dataset) -> int:
+    """Return the even number of bytes that the pixels of an uncompressed object take."""
+    rows, columns, frames = dicom.matrix(ds)
+    bits = rows * columns * frames * int(ds.get("BitsAllocated") or 0)
+    total = -(-bits * int(ds.get("SamplesPerPixel") or 1) // 8)
+    if "422" in dicom.text(ds, "PhotometricInterpretation"):
+        total = total * 2 // 3
+    return total + total % 2
+
+
+def _fragments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where the fragments of encapsulated pixels begin and end; the offset table is the first."""
+    at = 0
+    while at + 8 <= len(data) and data[at : at + 4] == b"\xfe\xff\x00\xe0":
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        yield at + 8, at + 8 + length
+        at += 8 + length
+
+
+def _comments(frame: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where a frame holds text that no decoder needs: comments, application data, a tail."""
+    if frame.startswith(codestream.JP2_BOX):
+        words = "its JPEG 2000 frames are wrapped in boxes that may hold text; store it again"
+        raise FormatError(words, "E-BOXES")
+    if not frame.startswith((codestream.JPEG_START, codestream.J2K_START)):
+        return
+    at = 2
+    while at + 4 <= len(frame) and frame[at] == 0xFF and frame[at + 1] not in STREAM_BEGINS:
+        if frame[at + 1] == 0xFF:
+            at += 1
+            continue
+        size = int.from_bytes(frame[at + 2 : at + 4], "big")
+        begin, end = at + 4 + NEEDED_BYTES.get(frame[at + 1], 0), at + 2 + size
+        known = ENCODER.fullmatch(frame[at + 4 : end])
+        if frame[at + 1] in COMMENTS and begin < end <= len(frame) and known is None:
+            yield begin, end
+        at = end
+    last = frame.rfind(b"\xff\xd9") + 2
+    if last > 1 and len(frame) - last > 1:
+        yield last, len(frame)

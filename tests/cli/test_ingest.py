@@ -1,0 +1,373 @@
+"""Whose picture it is, what a person decided, and a scan or decode that was stopped in the middle."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from dicoms import radiograph, save, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medssl.cli import main
+from medssl.cohort import same, twins
+from medssl.cohort import split as split_room
+from medssl.cohort.privacy import normalise_id
+from medssl.errors import UsageError
+from medssl.files import locked, read_table
+
+FULL_WIDTH = "\uff21\uff42\uff11"  # Ab1 as an East Asian keyboard may write it
+
+
+def run(*words):
+    return main([str(w) for w in words])
+
+
+def rows(cohort):
+    return pq.read_table(cohort / "manifest.parquet").to_pylist()
+
+
+def files(cohort):
+    return {Path(r["file"]).name: r for r in read_table(cohort / "private" / "files.csv")}
+
+
+def scan(source, cohort, *more, site="a"):
+    return run("scan", source, "--site", site, "--out", cohort, *more)
+
+
+@pytest.fixture
+def persons(tmp_path):
+    """Six studies: one person under three spellings, one under two numbers, one alone."""
+    source = tmp_path / "src"
+    names = ["Ab1", "aB1", FULL_WIDTH, "17", "18", "P9"]
+    for k, name in enumerate(names):
+        more = (
+            {"PatientName": "Roe^Jane", "PatientBirthDate": "19700102"}
+            if name in {"17", "18"}
+            else {}
+        )
+        write(source / f"{k}.dcm", k, PatientID=name, **more)
+    return source
+
+
+def test_suspicions_are_listed_linked_and_never_merged(persons, tmp_path, capsys):
+    cohort = tmp_path / "c"
+    assert scan(persons, cohort) == 0
+    assert "3 pair(s) of identifiers may be one person" in capsys.readouterr().out
+    assert len({r["patient_id"] for r in rows(cohort)}) == 6
+    merge = read_table(cohort / "private" / "merge.csv")
+    assert {(r["patient_id"], r["same_as"]) for r in merge} == {
+        ("aB1", "Ab1"),
+        (FULL_WIDTH, "Ab1"),
+        ("18", "17"),
+    }
+    assert {r["reason"] for r in merge} == {
+        "identifiers differ in case, width or blanks only", "same name and birth date"}  # fmt: skip
+    for seed in range(8):
+        (cohort / "split.parquet").unlink(missing_ok=True)
+        assert run("split", cohort, "--seed", seed, "--val", 0.3, "--test", 0.3) == 0
+        place = split_room.read(cohort)
+        for link in same.read_links(cohort):
+            assert place[link["patient_a"]] == place[link["patient_b"]]
+    capsys.readouterr()
+    (cohort / "split.parquet").unlink()
+    assert scan(persons, cohort, "--update", "--merge", cohort / "private" / "merge.csv") == 0
+    assert "may be one person" not in capsys.readouterr().out
+    assert len({r["patient_id"] for r in rows(cohort)}) == 3
+    told = {r["patient_id"] for r in files(cohort).values()}
+    assert told == {"Ab1", "aB1", FULL_WIDTH, "17", "18", "P9"}  # the accounts keep what was found
+
+
+def test_one_number_at_two_sites_is_two_people(tmp_path):
+    write(tmp_path / "src" / "1.dcm", 1, PatientID="007")
+    pseudonyms = set()
+    for site in ("a", "b"):
+        assert scan(tmp_path / "src", tmp_path / site, site=site) == 0
+        pseudonyms |= {r["patient_id"] for r in rows(tmp_path / site)}
+    assert len(pseudonyms) == 2
+
+
+def test_an_alias_takes_the_issuer_of_its_chief(tmp_path):
+    write(tmp_path / "src" / "1.dcm", 1, PatientID="A", IssuerOfPatientID="H1")
+    write(tmp_path / "src" / "2.dcm", 2, PatientID="B")
+    table = tmp_path / "merge.csv"
+    table.write_text("patient_id,same_as\nB,A\n")
+    assert scan(tmp_path / "src", tmp_path / "c", "--merge", table) == 0
+    assert len({r["patient_id"] for r in rows(tmp_path / "c")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("patient_id,other\nA,B\n", "columns"), ("patient_id,same_as\nA,A\n", "itself"),
+     ("patient_id,same_as\nA,B\nA,C\n", "two others"), ("patient_id,same_as\nA,B\nB,A\n", "circle"),
+     ("patient_id,same_as\nA,\n", "blank")],
+)  # fmt: skip
+def test_merge_tables_that_contradict_themselves(tmp_path, text, words):
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(UsageError, match=words):
+        same.read_aliases([tmp_path / "m.csv"])
+
+
+ids = st.text(min_size=1, max_size=12).map(normalise_id).filter(bool)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(ids, ids, max_size=8))
+def test_chains_end_where_following_them_ends(table):
+    import csv
+    import tempfile
+
+    direct = {a: b for a, b in table.items() if a != b}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.csv"
+        with path.open("w", newline="", encoding="utf-8") as out:
+            csv.writer(out, quoting=csv.QUOTE_ALL).writerows(
+                [("patient_id", "same_as"), *direct.items()]
+            )
+        seen = {a: [a] for a in direct}
+        circle = False
+        for alias, line in seen.items():
+            while line[-1] in direct and not circle:
+                circle = direct[line[-1]] in line
+                line.append(direct[line[-1]])
+            assert alias == line[0]
+        try:
+            got = same.read_aliases([path])
+        except UsageError:
+            assert circle or not direct
+            return
+        assert not circle
+        assert {a: got.settle(("", a))[1] for a in direct} == {
+            a: line[-1] for a, line in seen.items()
+        }
+
+
+def test_nobodys_studies_are_for_training_only(tmp_path):
+    for k in range(6):
+        write(tmp_path / "src" / f"{k}.dcm", k, PatientID=["", " ", "\0", "^", None, "P"][k])
+        write(tmp_path / "src" / f"{k}b.dcm", 10 + k, PatientID=f"Q{k}")
+    assert scan(tmp_path / "src", tmp_path / "plain") == 0
+    told = files(tmp_path / "plain")
+    assert {n for n, r in told.items() if r["code"] == "E-NOPATIENT"} == {
+        f"{k}.dcm" for k in range(5)
+    }
+    cohort = tmp_path / "c"
+    assert scan(tmp_path / "src", cohort, "--allow-unknown-patient") == 0
+    unknown = {r["patient_id"] for r in rows(cohort) if "W-UNKNOWN-PATIENT" in r["notes"]}
+    assert len(unknown) == 5  # each study its own, never one shared nobody
+    for seed in range(6):
+        (cohort / "split.parquet").unlink(missing_ok=True)
+        assert run("split", cohort, "--seed", seed, "--val", 0.4, "--test", 0.4) == 0
+        assert {split_room.read(cohort)[p] for p in unknown} == {"train"}
+
+
+def test_two_people_in_one_series_are_set_aside_and_named(tmp_path):
+    for k, patient in enumerate(["A", "A", "B"]):
+        write(tmp_path / "src" / f"{k}.dcm", k, PatientID=patient, SeriesInstanceUID="1.2.3")
+    write(tmp_path / "src" / "ok.dcm", 9)
+    assert scan(tmp_path / "src", tmp_path / "c") == 0
+    assert {r["code"] for n, r in files(tmp_path / "c").items() if n != "ok.dcm"} == {
+        "E-TWO-PATIENTS"
+    }
+
+
+def test_burned_in_text_waits_for_an_eye(tmp_path):
+    write(tmp_path / "src" / "1.dcm", 1, BurnedInAnnotation="YES")
+    write(tmp_path / "src" / "2.dcm", 2, BurnedInAnnotation="NO")
+    assert scan(tmp_path / "src", tmp_path / "c") == 0
+    assert files(tmp_path / "c")["1.dcm"]["code"] == "R-BURNED-IN"
+    assert scan(tmp_path / "src", tmp_path / "c", "--update", "--allow-burned-in") == 0
+    assert len(rows(tmp_path / "c")) == 2
+
+
+def test_one_site_left_out(tmp_path):
+    lines = ["patient_id,site"]
+    for k in range(12):
+        write(tmp_path / "src" / f"{k}.dcm", k)
+        lines.append(f"P{k},{'abc'[k % 3]}")
+    table = tmp_path / "sites.csv"
+    table.write_text("\n".join(lines))
+    cohort = tmp_path / "c"
+    assert (
+        run("scan", tmp_path / "src", "--site-column", "site", "--table", table, "--out", cohort)
+        == 0
+    )
+    assert run("split", cohort, "--test-site", "b", "--val", 0.25) == 0
+    place = split_room.read(cohort)
+    assert {place[r["patient_id"]] for r in rows(cohort) if r["site"] == "b"} == {"test"}
+    assert {place[r["patient_id"]] for r in rows(cohort) if r["site"] != "b"} == {"train", "val"}
+    assert run("split", cohort, "--test-site", "a") == 4
+    assert run("split", cohort, "--test-site", "x") == 2
+
+
+def test_the_year_leaves_and_the_date_stays(tmp_path):
+    for k, day in enumerate(["20191230", "20200109", ""]):
+        write(tmp_path / "src" / f"{k}.dcm", k, PatientID="P", StudyDate=day)
+    assert scan(tmp_path / "src", tmp_path / "c") == 0
+    assert sorted((r["year"], r["day"]) for r in rows(tmp_path / "c") if r["year"]) == [
+        (2019, 0),
+        (2020, 10),
+    ]
+
+
+def test_final_verdicts_after_decode(tmp_path):
+    flat = radiograph(1)
+    flat.PixelData = b"\1\0" * (24 * 18)
+    save(tmp_path / "src" / "flat.dcm", flat)
+    write(tmp_path / "src" / "ok.dcm", 2)
+    (tmp_path / "src" / "notes.txt").write_text("nothing")
+    cohort = tmp_path / "c"
+    assert scan(tmp_path / "src", cohort) == 0
+    assert {r["verdict"] for n, r in files(cohort).items() if n.endswith("dcm")} == {"indexed"}
+    for _ in range(2):  # a repeated decode repeats no line
+        assert run("decode", cohort, "--size", 16) == 0
+        told = files(cohort)
+        assert (told["flat.dcm"]["verdict"], told["flat.dcm"]["code"]) == (
+            "quarantined",
+            "E-CONSTANT",
+        )
+        assert told["ok.dcm"]["verdict"] == "indexed"
+        assert told["notes.txt"]["verdict"] == "skipped"
+        lines = read_table(cohort / "quarantine.csv")
+        assert [(r["stage"], r["code"]) for r in lines] == [
+            ("scan", "S-NOTIMAGE"),
+            ("decode", "E-CONSTANT"),
+        ]
+    write(tmp_path / "src" / "flat.dcm", 1)  # sent again, whole
+    assert run("decode", cohort, "--size", 16) == 0
+    assert files(cohort)["flat.dcm"]["verdict"] == "indexed"
+    assert len(read_table(cohort / "quarantine.csv")) == 1
+
+
+def test_an_unchanged_file_is_not_opened_again(tmp_path, monkeypatch):
+    for k in range(5):
+        path = write(tmp_path / "src" / f"{k}.dcm", k)
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    assert scan(tmp_path / "src", tmp_path / "c") == 0
+    from medssl.cohort import scan as room
+
+    opened = []
+    real = room.answers
+
+    def spy(jobs, settings):
+        jobs = list(jobs)
+        opened.extend(Path(j.paths[0]).name for j in jobs)
+        return real(iter(jobs), settings)
+
+    monkeypatch.setattr(room, "answers", spy)
+    before = (tmp_path / "c" / "manifest.parquet").read_bytes()
+    assert scan(tmp_path / "src", tmp_path / "c", "--update") == 0
+    assert opened == []
+    assert (tmp_path / "c" / "manifest.parquet").read_bytes() == before
+    write(tmp_path / "src" / "3.dcm", 33)
+    assert scan(tmp_path / "src", tmp_path / "c", "--update") == 0
+    assert opened == ["3.dcm"]
+    assert oct((tmp_path / "c" / "private" / "headers.jsonl").stat().st_mode)[-3:] == "600"
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Enough files for a kill to land in the middle."""
+    source = tmp_path_factory.mktemp("many")
+    for k in range(60):
+        write(source / f"{k:03d}.dcm", k, shape=(96, 64), PatientID=f"P{k // 2}")
+    for path in source.iterdir():
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    return source
+
+
+def fingerprint(cohort):
+    """Bytes of everything that a scan and a decode write, but for locks, times and the cache's order."""
+    out = {}
+    for path in sorted(cohort.rglob("*")):
+        if path.is_file() and path.name not in {".lock", "headers.jsonl"}:
+            out[path.relative_to(cohort).as_posix()] = path.read_bytes()
+    return out
+
+
+def test_stopped_anywhere_and_called_again(many, tmp_path, monkeypatch):
+    """Kill -9 at random moments of scan and decode, then again until done: the same bytes."""
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    small = {"MEDSSL_TEST_SHARD_BYTES": str(7 * 2 * 32 * 32)}
+    code = (
+        "import os, sys, medssl.decode as d; d.SHARD_BYTES = int(os.environ['MEDSSL_TEST_SHARD_BYTES']); "
+        "d.INDEX_EVERY_S = 0.0; from medssl.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+
+    def start(*words):
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, words)], env={**os.environ, **small},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+
+    def verbs(cohort):
+        yield ["scan", many, "--site", "a", "--out", cohort], cohort / "manifest.parquet"
+        yield ["decode", cohort, "--size", 32], None
+
+    for words, _ in verbs(whole):
+        process = start(*words)
+        assert process.communicate()[1] == b""
+        assert process.returncode == 0
+    dice, kills = random.Random(5), 0
+    for words, done in verbs(torn):
+        for attempt in range(12):
+            process = start(*words)
+            if attempt < 5:
+                time.sleep(dice.uniform(0.6, 2.2))
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    kills += 1
+            error = process.communicate()[1].decode()
+            if process.returncode == 0 and (done is None or attempt >= 5):
+                break
+            if done is not None and done.is_file():
+                break  # killed after the last write
+            assert process.returncode in {0, -9}, error
+    assert kills >= 2
+    assert fingerprint(torn) == fingerprint(whole)
+    assert len(list((whole / "store").glob("*/pixels-*.npy"))) == 9
+
+
+def test_two_runs_on_one_target(many, tmp_path, capsys):
+    cohort = tmp_path / "c"
+    cohort.mkdir()
+    with locked(cohort):
+        assert scan(many, cohort) == 4
+    assert "in use by another run" in capsys.readouterr().err
+    assert scan(many, cohort) == 0
+
+
+def test_near_copies_are_kept_on_one_side(tmp_path):
+    """Two patient IDs with one picture, re-encoded: a suspicion that no split tears."""
+    for k in range(10):
+        write(tmp_path / "src" / f"{k}.dcm", k, shape=(64, 48))
+    ds = radiograph(
+        3, shape=(64, 48), PatientID="COPY", SOPInstanceUID="1.2.9", SeriesInstanceUID="1.3.9"
+    )
+    array = np.frombuffer(ds.PixelData, np.uint16).astype(float)
+    ds.PixelData = (
+        np.clip(array + np.random.default_rng(1).normal(0, 40, array.size), 0, 4095)
+        .astype(np.uint16)
+        .tobytes()
+    )
+    save(tmp_path / "src" / "copy.dcm", ds)
+    cohort = tmp_path / "c"
+    assert scan(tmp_path / "src", cohort) == 0
+    assert run("decode", cohort, "--size", 64) == 0
+    pairs = twins.suspects(cohort)
+    told = files(cohort)
+    assert {frozenset(p) for p in pairs} == {
+        frozenset({told["copy.dcm"]["pseudonym"], told["3.dcm"]["pseudonym"]})
+    }
+    for seed in range(6):
+        (cohort / "split.parquet").unlink(missing_ok=True)
+        assert run("split", cohort, "--seed", seed, "--val", 0.3, "--test", 0.3) == 0
+        place = split_room.read(cohort)
+        assert all(place[a] == place[b] for a, b in pairs)
+    assert json.loads((cohort / "cohort.json").read_text())["found"] == 11
