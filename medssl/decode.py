@@ -93,11 +93,7 @@ def decode(
         shards = _plan(todo, images, config)
         settings = config.model_dump(mode="json")
         jobs = (worker.Job(i, "decode", tuple(paths[i]), settings) for i in todo)
-        answers = (
-            worker.run(jobs, workers)
-            if cluster is None
-            else cluster_room.run(jobs, cluster, workers=workers)
-        )
+        answers = worker.run(jobs, workers) if cluster is None else cluster_room.run(jobs, cluster)
         writer = _Writer(root, folder, state, images, paths)
         try:
             _collect(answers, shards, writer, progress, len(todo))

@@ -46,6 +46,8 @@ ROOMS = {
     "matplotlib": {"evaluate/figures"},
     "jinja2": {"evaluate/report"},
     "openpyxl": {"cohort/sheets"},
+    "distributed": {"formats/cluster"},
+    "dask": {"formats/cluster"},
     "yaml": {"loading"},
     "pydantic": {"config", "loading"},
     "typer": {"cli", "terminal", "exits"},

@@ -1,4 +1,4 @@
-"""Commands that make and keep a cohort: scan, decode, split."""
+"""Commands about images: scan, decode, split, check, deid."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -221,3 +221,49 @@ def check(
     say(f"  page: {cohort}/health.html")
     if health.level == "stop":
         raise typer.Exit(4)
+
+
+@app.command()
+def deid(
+    source: Annotated[Path, typer.Argument(help="Folder or file to copy.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the copies.")],
+    key_file: Annotated[Path, typer.Option(help="The site's key; made on first use.")],
+    site: Annotated[
+        str | None, typer.Option(help="The hospital's name; else the key file's.")
+    ] = None,
+    approve: Annotated[
+        Path | None, typer.Option(help="Paths that a person has looked at, one per line.")
+    ] = None,
+    private: Annotated[
+        Path | None, typer.Option(help="List of all files; else beside the key.")
+    ] = None,
+    merge: Annotated[
+        list[Path] | None, typer.Option(help="Table(s) of identifiers confirmed to be one patient.")
+    ] = None,
+    workers: Workers = 2,
+    dry_run: DryRun = False,
+) -> None:
+    """Write de-identified DICOM copies; what needs a person's eye waits.
+
+    Example: medssl deid /data/a --out copies/a --key-file keys/a.key
+    """
+    from medssl.cohort import deid as room
+
+    settings = room.DeidSettings(
+        source, out, key_file, site, approve, private, tuple(merge or ()), workers
+    )
+    if dry_run:
+        show("would read (nothing written):", room.plan(settings))
+        return
+    with bar("copies") as progress:
+        done = room.deid(settings, progress)
+    show(
+        f"{out}: {done.found} files found = {done.written} written + {done.refused} refused "
+        f"+ {done.skipped} skipped",
+        {
+            "waiting_for_review": done.review,
+            "reasons": ", ".join(f"{c} {n}" for c, n in done.reasons.items()) or "none",
+            "private_list": done.private,
+        },
+    )
+    say(f"  {room.PROMISE}")

@@ -123,7 +123,7 @@ def build(
     Raises:
         RefusedError: a site scanned earlier with another key.
     """
-    _set_aside_doubtful(entries, headers, people, rules)
+    set_aside_doubtful(entries, headers, people, rules)
     rows: list[dict[str, Any]] = []
     private: list[Private] = []
     for files, notes, step in stack(headers):
@@ -153,7 +153,7 @@ def build(
     return rows, private
 
 
-def _set_aside_doubtful(
+def set_aside_doubtful(
     entries: dict[str, Found], headers: dict[str, Header], people: People, rules: Rules
 ) -> None:
     """Quarantine what has no patient, a UID met before, a series of two patients, burned-in text."""
@@ -167,7 +167,8 @@ def _set_aside_doubtful(
         if head["private"].get("series_uid") and head["patient"]:
             who = (head["private"].get("issuer", ""), head["patient"])
             owners[head["private"]["series_uid"]].add(who)
-    for name in list(headers):
+    # Of files with one UID the longest is kept: a copy that was cut off is shorter.
+    for name in sorted(headers, key=lambda n: (-_size(entries[n].path), n)):
         head = headers[name]
         uid = head["private"].get("sop_uid") or entries[name].relative.as_posix()
         if not head["patient"]:
@@ -190,6 +191,13 @@ def _set_aside_doubtful(
             continue
         entries[name] = entries[name].refused(code, words)
         del headers[name]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _settle_patient(

@@ -255,7 +255,7 @@ def _judge(
 def answers(jobs: Iterator[worker.Job], settings: ScanSettings) -> Iterator[worker.Answer]:
     """Have the jobs done by child processes here, or on a cluster."""
     if settings.cluster is not None:
-        return cluster.run(jobs, settings.cluster, workers=settings.workers)
+        return cluster.run(jobs, settings.cluster)
     return worker.run(jobs, settings.workers)
 
 

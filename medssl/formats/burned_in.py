@@ -15,7 +15,8 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from medssl.formats import dicom, dicom_pixels
+from medssl.formats import dicom_pixels
+from medssl.formats.elements import text
 
 Grey = npt.NDArray[np.uint8]
 Boxes = npt.NDArray[np.int64]
@@ -53,14 +54,14 @@ def findings(ds: Dataset) -> list[str]:
 def _told(ds: Dataset) -> list[str]:
     """Return the reasons that the header gives."""
     out = []
-    if dicom.text(ds, "BurnedInAnnotation").upper() not in {"", "NO"}:
+    if text(ds, "BurnedInAnnotation").upper() not in {"", "NO"}:
         out.append("the header says that text is burned into the picture")
     name = UID(str(ds.get("SOPClassUID") or "")).name
-    if CLASS_WORDS.search(name) or dicom.text(ds, "Modality").upper() in SEEN_BY_PERSON:
+    if CLASS_WORDS.search(name) or text(ds, "Modality").upper() in SEEN_BY_PERSON:
         out.append("ultrasound, captures and photographs often show a name or a face")
-    if dicom.text(ds, "ConversionType").upper() in CAPTURED:
+    if text(ds, "ConversionType").upper() in CAPTURED:
         out.append("it was captured or digitised, so labels of the film may show")
-    if TYPE_WORDS.search(dicom.text(ds, "ImageType").upper()):
+    if TYPE_WORDS.search(text(ds, "ImageType").upper()):
         out.append("its ImageType names a captured or annotated screen")
     if any((g, 0x0102) in ds and (g, 0x3000) not in ds for g in OVERLAY_GROUPS):
         out.append("unused bits of its pixels hold an overlay")
@@ -68,7 +69,7 @@ def _told(ds: Dataset) -> list[str]:
 
 
 def _seen(ds: Dataset) -> list[str]:
-    values = dicom_pixels._values(ds)[0]
+    values = dicom_pixels.grey_values(ds)[0]
     frames = values[None] if values.ndim == 2 else values
     step = max(1, -(-len(frames) // MAX_FRAMES))
     most = max(longest_row(frame) for frame in frames[::step])

@@ -41,6 +41,7 @@ from medssl.formats.deid_terms import (
     TERMS,
     UIDS,
 )
+from medssl.formats.elements import text
 from medssl.formats.geometry import FormatError
 
 Result = tuple[dict[str, Any], list[np.ndarray[Any, Any]]]
@@ -108,10 +109,10 @@ def identify(paths: list[Path], _: dict[str, Any]) -> Result:
             "series_uid": "SeriesInstanceUID",
             "sop_uid": "SOPInstanceUID",
         }
-        private = {name: dicom.text(ds, keyword) for name, keyword in keywords.items()}
-        terms = {keyword: dicom.text(ds, keyword) for keyword in sorted(SHARED)}
+        private = {name: text(ds, keyword) for name, keyword in keywords.items()}
+        terms = {keyword: text(ds, keyword) for keyword in sorted(SHARED)}
         uids = sorted(set(_uids(ds)))
-        told = [dicom.text(ds, k) for k in sorted(IDENTIFIERS - {"PatientBirthDate"})]
+        told = [text(ds, k) for k in sorted(IDENTIFIERS - {"PatientBirthDate"})]
     found = {"kind": "dicom", "private": private, "terms": terms, "uids": uids}
     return {**found, "identifiers": [*told, *uids]}, []
 
@@ -192,7 +193,7 @@ def _uids(ds: Dataset, depth: int = 0) -> Iterator[str]:
 
 def _digits(ds: Dataset) -> frozenset[str]:
     """Return the longer numbers in the patient's identifiers, without leading zeros."""
-    runs = (run for k in IDENTIFIERS for run in re.findall(r"\d+", dicom.text(ds, k)))
+    runs = (run for k in IDENTIFIERS for run in re.findall(r"\d+", text(ds, k)))
     return frozenset(short for run in runs if len(short := run.lstrip("0")) >= LEAST_DIGITS)
 
 
@@ -263,22 +264,22 @@ def _cleaned(element: DataElement, rules: Rules, depth: int) -> bool:
     return bool(new)
 
 
-def _allowed(text: str, element: DataElement, rules: Rules) -> str:
+def _allowed(told: str, element: DataElement, rules: Rules) -> str:
     """Return what one text value becomes; empty where it may not stay."""
     keyword = element.keyword
     if keyword in TERMS:
-        return text if re.fullmatch(TERMS[keyword], text) else ""
+        return told if re.fullmatch(TERMS[keyword], told) else ""
     if keyword in UIDS:
-        return _new_uid(text, rules)
+        return _new_uid(told, rules)
     if keyword in CLASSES:
-        return text if text in UID_dictionary else ""
+        return told if told in UID_dictionary else ""
     if keyword in DATES:
-        return _shifted(text, element, rules.days) if text else ""
+        return _shifted(told, element, rules.days) if told else ""
     if keyword in SHARED:
         return rules.terms.get(keyword, "")
     if keyword in AGES:
-        return _five_years(text)
-    return text if TIME.fullmatch(text) else ""
+        return _five_years(told)
+    return told if TIME.fullmatch(told) else ""
 
 
 def _sequence(element: DataElement, rules: Rules, depth: int) -> bool:
@@ -315,12 +316,12 @@ def _new_uid(old: str, rules: Rules) -> str:
     return rules.uids[old]
 
 
-def _shifted(text: str, element: DataElement, days: int) -> str:
+def _shifted(told: str, element: DataElement, days: int) -> str:
     """Return a date or date and time some days earlier, without time zone; empty for placeholders.
 
     Source: DICOM PS3.5 6.2, VR DA and DT.
     """
-    match = (DATE if element.VR == "DA" else DATE_TIME).fullmatch(text)
+    match = (DATE if element.VR == "DA" else DATE_TIME).fullmatch(told)
     try:
         if match is None:
             raise ValueError
@@ -335,9 +336,9 @@ def _shifted(text: str, element: DataElement, days: int) -> str:
     return f"{day - timedelta(days):%Y%m%d}{rest}"
 
 
-def _five_years(text: str) -> str:
+def _five_years(told: str) -> str:
     """Return an age floored to five years, 90 and over as one."""
-    match = AGE.fullmatch(text)
+    match = AGE.fullmatch(told)
     if match is None:
         return ""
     years = int(int(match[1]) / AGE_UNITS[match[2]])
@@ -381,7 +382,7 @@ def _native_bytes(ds: Dataset) -> int:
     rows, columns, frames = dicom.matrix(ds)
     bits = rows * columns * frames * int(ds.get("BitsAllocated") or 0)
     total = -(-bits * int(ds.get("SamplesPerPixel") or 1) // 8)
-    if "422" in dicom.text(ds, "PhotometricInterpretation"):
+    if "422" in text(ds, "PhotometricInterpretation"):
         total = total * 2 // 3
     return total + total % 2
 

@@ -12,6 +12,7 @@ from pydicom import uid as u
 from pydicom.dataset import Dataset
 
 from medssl.formats import enhanced
+from medssl.formats.elements import has, text, value
 from medssl.formats.geometry import FormatError
 
 # One named decoder per syntax; None is pydicom's own reader of uncompressed pixels.
@@ -174,7 +175,7 @@ def header(path: Path) -> dict[str, Any]:
         "spacing_row_mm": spacing[0],
         "spacing_col_mm": spacing[1],
         "spacing_slice_mm": step,
-        "bits": int(ds.get("BitsStored") or ds.get("BitsAllocated") or 0),
+        "bits": int(value(ds, "BitsStored") or value(ds, "BitsAllocated") or 0),
         "photometric": text(ds, "PhotometricInterpretation"),
         "transfer_syntax": str(ds.file_meta.get("TransferSyntaxUID", "")),
         "manufacturer": text(ds, "Manufacturer"),
@@ -216,7 +217,7 @@ def _type_notes(ds: Dataset, frames: int, *, volume: bool) -> list[str]:
     notes = ["W-LOCALIZER"] if "LOCALIZER" in kinds else []
     if text(ds, "PresentationIntentType").upper() == "FOR PROCESSING":
         notes.append("W-PROCESSING")
-    sop = u.UID(str(ds.get("SOPClassUID") or "")).name
+    sop = u.UID(str(value(ds, "SOPClassUID") or "")).name
     if "Secondary Capture" in sop or text(ds, "Modality").upper() in {"SC", "OT"}:
         notes.append("W-SECONDARY")
     if frames > 1 and not volume:
@@ -225,19 +226,21 @@ def _type_notes(ds: Dataset, frames: int, *, volume: bool) -> list[str]:
 
 
 def _several(ds: Dataset, keyword: str) -> list[Any]:
-    value = ds.get(keyword)
-    return list(value) if isinstance(value, list | pydicom.multival.MultiValue) else [value]
+    found = value(ds, keyword)
+    return list(found) if isinstance(found, list | pydicom.multival.MultiValue) else [found]
 
 
 def check_image(ds: Dataset) -> None:
     """Raise FormatError unless the object is a picture that some permitted decoder reads."""
-    sop = u.UID(str(ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID", "")))
+    if len(ds) == 0:
+        raise FormatError("the file ends before its data set begins", "E-TRUNCATED")
+    sop = u.UID(str(value(ds, "SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID", "")))
     name = sop.name if sop else "an object without a class"
-    if "DirectoryRecordSequence" in ds:
+    if has(ds, "DirectoryRecordSequence"):
         raise FormatError("a DICOMDIR lists other files and is not an image", "S-NONIMAGE")
     if any(word in name for word in NON_IMAGE):
         raise FormatError(f"{name} is not an image", "S-NONIMAGE")
-    if "Rows" not in ds or "Columns" not in ds:
+    if not has(ds, "Rows") or not has(ds, "Columns"):
         unknown = not sop or (name == str(sop) and not sop.is_private)
         if unknown or "Image" in name:
             words = "an image whose header lacks Rows or Columns; the copy was probably cut off"
@@ -246,7 +249,7 @@ def check_image(ds: Dataset) -> None:
             name = "an object of a private class"
         raise FormatError(f"{name} holds no picture (no Rows, no Columns)", "S-NONIMAGE")
     syntax = str(ds.file_meta.get("TransferSyntaxUID", ""))
-    bits = ds.get("BitsStored")
+    bits = value(ds, "BitsStored")
     if syntax == u.JPEGExtended12Bit and isinstance(bits, int) and bits > 8:
         words = "stored as 12-bit JPEG Extended; no permitted decoder reads more than 8 bits of it"
         raise FormatError(words, "E-CODEC")
@@ -267,9 +270,9 @@ def matrix(ds: Dataset) -> tuple[int, int, int]:
         FormatError: no numbers, impossible ones, or more pixels than one file may hold.
     """
     try:
-        rows, columns = int(ds.Rows), int(ds.Columns)
-        frames = int(ds.get("NumberOfFrames") or 1)
-        depth = int(ds.get("BitsAllocated") or 0) * int(ds.get("SamplesPerPixel") or 1)
+        rows, columns = int(value(ds, "Rows")), int(value(ds, "Columns"))
+        frames = int(value(ds, "NumberOfFrames") or 1)
+        depth = int(value(ds, "BitsAllocated") or 0) * int(value(ds, "SamplesPerPixel") or 1)
     except (TypeError, ValueError) as error:
         raise FormatError("Rows, Columns or NumberOfFrames is not a number", "E-HEADER") from error
     if min(rows, columns, frames, depth) < 1:
@@ -278,15 +281,10 @@ def matrix(ds: Dataset) -> tuple[int, int, int]:
         )
     if rows * columns * frames * depth / 8 > MAX_DECLARED_BYTES:
         raise FormatError(
-            f"declares {rows} x {columns} x {frames} pixels, more than 256 MiB", "E-BOMB"
+            f"declares {rows} x {columns} x {frames} pixels, more than 256 MiB",
+            "E-BOMB",
         )
     return rows, columns, frames
-
-
-def text(ds: Dataset, keyword: str) -> str:
-    """Return an element as text; empty where absent."""
-    value = ds.get(keyword)
-    return "" if value is None else str(value).replace("\0", "").strip()
 
 
 def _age_years(ds: Dataset) -> float | None:
@@ -299,10 +297,10 @@ def _age_years(ds: Dataset) -> float | None:
 def number(ds: Dataset, keyword: str) -> float | None:
     """Return a positive finite number; None where there is none."""
     try:
-        value = float(ds.get(keyword))  # type: ignore[arg-type]
+        found = float(value(ds, keyword))
     except (TypeError, ValueError):
         return None
-    return value if math.isfinite(value) and value > 0 else None
+    return found if math.isfinite(found) and found > 0 else None
 
 
 def pixel_spacing(ds: Dataset) -> tuple[tuple[float | None, float | None], bool]:
@@ -325,7 +323,7 @@ def _stack(ds: Dataset, frames: int, notes: list[str]) -> dict[str, Any] | None:
         return None
     position = enhanced.vector(ds, "ImagePositionPatient", 3)
     orientation = enhanced.vector(ds, "ImageOrientationPatient", 6)
-    told = ds.get("ImagePositionPatient"), ds.get("ImageOrientationPatient")
+    told = value(ds, "ImagePositionPatient"), value(ds, "ImageOrientationPatient")
     if (told[0] and position is None) or (told[1] and not enhanced.is_plane(orientation)):
         words = (
             "its position or orientation is no plane in space, so left and right cannot be known"
@@ -333,6 +331,11 @@ def _stack(ds: Dataset, frames: int, notes: list[str]) -> dict[str, Any] | None:
         raise FormatError(words, "E-AFFINE")
     if position is None or orientation is None:
         return None
-    parts = ("EchoNumbers", "EchoTime", "TemporalPositionIdentifier", "AcquisitionNumber")
+    parts = (
+        "EchoNumbers",
+        "EchoTime",
+        "TemporalPositionIdentifier",
+        "AcquisitionNumber",
+    )
     part = [text(ds, k)[:16] for k in parts]
     return {"position": position, "orientation": orientation, "part": part}

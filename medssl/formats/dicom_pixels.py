@@ -12,7 +12,8 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
 from medssl.formats import codestream, enhanced
-from medssl.formats.dicom import DECODERS, check_image, matrix, pixel_spacing, read, text
+from medssl.formats.dicom import DECODERS, check_image, matrix, pixel_spacing, read
+from medssl.formats.elements import text
 from medssl.formats.geometry import (
     FloatArray,
     FormatError,
@@ -55,7 +56,7 @@ def pixels(paths: list[Path]) -> Pixels:
     check_image(ds)
     _, _, frames = matrix(ds)
     geometry = enhanced.frame_geometry(ds) if frames > 1 else None
-    values, units, padding = _values(ds)
+    values, units, padding = grey_values(ds)
     facts = _facts(ds, units, padding)
     spacing, _ = pixel_spacing(ds)
     if values.ndim == 2:
@@ -112,7 +113,7 @@ def _stack(datasets: list[Dataset]) -> Pixels:
 
 def _plane(ds: Dataset, place: int, count: int) -> tuple[npt.NDArray[np.float32], str, float]:
     try:
-        return _values(ds)
+        return grey_values(ds)
     except FormatError as error:
         words = f"slice {place} of {count} of this volume: {error.sentence}"
         raise FormatError(words, error.code) from error
@@ -135,7 +136,7 @@ def _volume(
     return Pixels(house, spacing_of(affine), affine, slice_index=index, **facts)
 
 
-def _values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str, float]:
+def grey_values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str, float]:
     """Return grey values after the modality LUT (padding as NaN), units, and the padded share."""
     photometric = text(ds, "PhotometricInterpretation")
     if photometric not in GREY | COLOUR:
@@ -295,7 +296,7 @@ def _rescaled(stored: npt.NDArray[Any], source: Dataset) -> npt.NDArray[np.float
                 words = f"{keyword} is {number:g}; no pixel would keep its meaning"
                 raise FormatError(words, "E-RESCALE")
     try:
-        return np.asarray(apply_modality_lut(stored, source), dtype=np.float32).copy()
+        return np.array(apply_modality_lut(stored, source), dtype=np.float32)
     except BROKEN_TABLE as error:
         raise FormatError("its modality lookup table contradicts itself", "E-LUT") from error
 

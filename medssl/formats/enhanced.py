@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from medssl.formats.elements import value
 from medssl.formats.geometry import FloatArray
 from medssl.formats.slices import SHORT_NORMAL, line_up
 
@@ -35,7 +36,7 @@ class FrameGeometry:
 def vector(ds: Dataset, keyword: str, length: int) -> list[float] | None:
     """Return ``length`` finite numbers of an element; None where it has not just those."""
     try:
-        values = [float(v) for v in ds.get(keyword) or ()]
+        values = [float(v) for v in value(ds, keyword) or ()]
     except (TypeError, ValueError):
         return None
     good = len(values) == length and all(math.isfinite(v) for v in values)
@@ -52,9 +53,9 @@ def is_plane(orientation: list[float] | None) -> bool:
 
 def functional(ds: Dataset, sequence: str, frame: int = 0) -> Dataset | None:
     """Return a functional-group item of a frame: its own before the shared (PS3.3 C.7.6.16)."""
-    frames = list(ds.get("PerFrameFunctionalGroupsSequence") or [])
+    frames = list(value(ds, "PerFrameFunctionalGroupsSequence") or [])
     own = frames[frame : frame + 1]
-    for item in [*own, *list(ds.get("SharedFunctionalGroupsSequence") or [])[:1]]:
+    for item in [*own, *list(value(ds, "SharedFunctionalGroupsSequence") or [])[:1]]:
         found = list(item.get(sequence) or [])
         if found:
             return found[0]  # type: ignore[no-any-return]
@@ -67,8 +68,8 @@ def frame_geometry(ds: Dataset) -> FrameGeometry | None:
     One orientation, and every position once; cines, several time points, echoes or stacks are not
     one volume and stay frames.
     """
-    frames = list(ds.get("PerFrameFunctionalGroupsSequence") or [])
-    if len(frames) < MIN_FRAMES or len(frames) != int(ds.get("NumberOfFrames") or 1):
+    frames = list(value(ds, "PerFrameFunctionalGroupsSequence") or [])
+    if len(frames) < MIN_FRAMES or len(frames) != int(value(ds, "NumberOfFrames") or 1):
         return None
     turns, places = [], []
     for k in range(len(frames)):

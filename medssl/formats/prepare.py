@@ -13,6 +13,7 @@ from medssl.formats.geometry import FormatError, Pixels
 
 STORED_MAX = 65535
 MIN_FINITE = 0.5
+LIMIT_PIXELS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,23 @@ def _scaled(
     low, high, name = _limits(values[finite], pixels, config)
     if not high > low or not np.isfinite(high - low):
         raise FormatError(f"the picture is constant (every pixel {low:g})", "E-CONSTANT")
-    unit = np.clip((np.where(finite, values, low) - low) / (high - low), 0, 1).astype(np.float32)
+    unit = _unit(values, finite, low, high)
     if name == "hu" and unit[finite].max() == unit[finite].min():
         words = f"every pixel lies outside {low:g} to {high:g} HU, or is the same (ct_range_hu)"
         raise FormatError(words, "E-CONSTANT")
     return unit, _Scale(low, high, pixels.units, name)
+
+
+def _unit(
+    values: npt.NDArray[np.float32], finite: npt.NDArray[np.bool_], low: float, high: float
+) -> npt.NDArray[np.float32]:
+    """Return values as shares of the way from low to high, cut to [0, 1]; padding is 0."""
+    unit = values - np.float32(low)
+    unit /= np.float32(high - low)
+    np.clip(unit, 0, 1, out=unit)
+    if not finite.all():
+        unit[~finite] = 0
+    return unit
 
 
 def _shown(pixels: Pixels, finite: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float32], _Scale]:
@@ -132,7 +145,9 @@ def _limits(
         return *config.ct_range_hu, "hu"
     if config.scaling == "full":
         return float(finite.min()), float(finite.max()), "full"
-    edges = np.percentile(finite, [config.low_percentile, config.high_percentile])
+    # A large picture is judged by every k-th pixel; k is odd, so that it falls on every column.
+    some = finite[:: finite.size // LIMIT_PIXELS | 1]
+    edges = np.percentile(some, [config.low_percentile, config.high_percentile])
     if edges[1] > edges[0]:
         return float(edges[0]), float(edges[1]), "percentile"
     return float(finite.min()), float(finite.max()), "full"

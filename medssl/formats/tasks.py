@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medssl.config import DecodeConfig
-from medssl.formats import dicom, dicom_pixels, nifti, raster
+from medssl.formats import deid, dicom, dicom_pixels, nifti, raster
 from medssl.formats.geometry import FormatError, Pixels
 from medssl.formats.prepare import prepare
 
@@ -88,4 +88,9 @@ def decode(paths: list[Path], settings: dict[str, Any]) -> Result:
     return data, [made.planes]
 
 
-TASKS = {"header": read_header, "decode": decode}
+TASKS = {
+    "header": read_header,
+    "decode": decode,
+    "identify": deid.identify,
+    "deidentify": deid.deidentify,
+}

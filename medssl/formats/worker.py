@@ -335,6 +335,8 @@ def serve(handle: int, memory: int) -> None:
     connection = Connection(handle)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, EOFError):
         connection.send_bytes(b"ready")
+        # From here on, only decoders write to stderr, and what they write may quote a header.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         while True:
             message = json.loads(connection.recv_bytes().decode())
             paths = [Path(p) for p in message["paths"]]
@@ -367,7 +369,9 @@ def _answer(
     except MemoryError:
         words = "needs more memory than one file may take (2 GiB)"
         return {"code": "E-MEMORY", "sentence": words, "data": {}}, []
-    except Exception as error:  # noqa: BLE001  malformed files raise anything; each is charged to its file
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  a decoder written in Rust panics past Exception
         words = f"could not be read ({type(error).__name__})"
         return {"code": "E-READ", "sentence": words, "data": {}}, []
     return {"code": "", "sentence": "", "data": data}, arrays

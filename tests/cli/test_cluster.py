@@ -12,7 +12,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from conftest import PROOF
+from conftest import PROOF, ok
 
 from medssl.errors import RefusedError, UsageError
 from medssl.formats import cluster, worker
@@ -100,6 +100,22 @@ def _same(one, other):
     for a, b in zip(one.arrays, other.arrays, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
+
+
+def test_scan_and_decode_on_the_cluster_write_the_same_bytes(address, tree, tmp_path):
+    source = tree / "hospital_a"
+    for name, more in (("here", []), ("there", ["--cluster", address])):
+        root = tmp_path / name
+        ok("scan", source, "--site", "hospital_a", "--out", root, *more)
+        ok("decode", root, "--size", 24, *more)
+    names = ["manifest.parquet", "quarantine.csv", "twins.parquet"]
+    stored = (tmp_path / "here").glob("store/*/*")
+    names += [
+        str(p.relative_to(tmp_path / "here")) for p in stored if p.suffix in {".npy", ".parquet"}
+    ]
+    assert len(names) > 4
+    for name in names:
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 
 
 def test_the_cluster_answers_as_this_machine_does(address, tree, tmp_path):

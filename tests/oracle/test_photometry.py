@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from medssl.config import DecodeConfig
 from medssl.formats import codestream, dicom_pixels
-from medssl.formats.geometry import FormatError
+from medssl.formats.geometry import FormatError, Pixels
 from medssl.formats.prepare import prepare
 from medssl.formats.voi import Voi, voi_of
 
@@ -214,3 +214,14 @@ def test_rle_needs_no_stream_header(tmp_path):
 def test_a_threshold_window_is_two_greys():
     got = Voi("LINEAR", 10.0, 1.0).apply(np.array([9.0, 9.5, 9.6, 10.0, np.nan]))
     np.testing.assert_array_equal(got, [0, 0, 1, 1, np.nan])
+
+
+def test_limits_of_a_large_picture_are_those_of_all_its_pixels():
+    """Judged by every k-th pixel, also where columns carry a pattern of their own."""
+    dice = np.random.default_rng(6)
+    rows, columns = 1500, 2048
+    array = dice.gamma(3, 200, (rows, columns)) + 300 * (np.arange(columns) % 8 == 0)
+    made = prepare(Pixels(array.astype(np.float32), (1, 1), None, "stored"), DecodeConfig(size=32))
+    low, high = np.percentile(array, [0.5, 99.5])
+    assert abs(made.low - low) < 0.003 * (high - low)
+    assert abs(made.high - high) < 0.003 * (high - low)

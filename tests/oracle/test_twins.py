@@ -124,6 +124,18 @@ class TestCopies:
         """300 pictures, 44,850 pairs, none of them a pair."""
         assert search([picture(k, 60, 80) for k in range(300)]).pairs == ()
 
+    def test_look_alikes_are_rejected_by_sight(self, monkeypatch):
+        """One anatomy, two persons: the hashes are near, the fine structure is not the same."""
+        coarse = [gaussian_filter(picture(k), 4) for k in range(8)]
+        alike = [
+            g + 0.35 * (picture(200 + n) - gaussian_filter(picture(200 + n), 4))
+            for n in range(2)
+            for g in coarse
+        ]
+        assert search(alike).pairs == ()
+        monkeypatch.setattr(twins, "MIN_CORRELATION", 0.5)
+        assert {p.b - p.a for p in search(alike).pairs} == {8}
+
     def test_the_letterbox_is_not_seen(self):
         """Two different flat pictures share most of their square: the black above and below."""
         flat = [picture(k, 60, 200) for k in range(40)]
@@ -242,6 +254,23 @@ class TestIndex:
         assert pairs == by_brute_force(codes, image)
         assert not crowd.any()
 
+    @pytest.mark.parametrize("matched", [2, 3])
+    def test_the_worst_case_is_found(self, matched, monkeypatch):
+        """As many bits differ as may, each in a band of its own: only the other bands are equal."""
+        bands = twins.MAX_DISTANCE + matched
+        monkeypatch.setattr(twins, "_shape", lambda _: (bands, matched))
+        rng = np.random.default_rng(7)
+        bits = np.zeros((len(twins.WINDOWS) + 1, 80, 128), np.uint8)
+        bits[:, :, : twins.BITS] = rng.integers(0, 2, (80, twins.BITS))
+        for k in range(0, 80, 2):
+            equal = rng.choice(bands, matched, replace=False)
+            flipped = [b for b in range(bands) if b not in equal]
+            bits[:, k + 1] = bits[:, k]
+            bits[:, k + 1, flipped] ^= 1
+        got, _ = twins._candidates(np.packbits(bits, axis=2).view(np.uint64), np.arange(80))
+        pairs = {(min(a, b), max(a, b)): d for a, b, _, d in got.tolist()}
+        assert pairs == {(k, k + 1): twins.MAX_DISTANCE for k in range(0, 80, 2)}
+
     def test_more_pictures_take_longer_keys(self):
         shapes = [twins._shape(n) for n in (10, 5_000, 100_000, 3_000_000)]
         assert shapes == sorted(shapes)
@@ -284,19 +313,34 @@ class TestIndex:
         for key, (kind, distance, correlation) in plain.items():
             assert back[key] == (kind, distance, pytest.approx(correlation, abs=1e-3))
 
-    def test_a_crowd_is_told(self, monkeypatch):
-        """More look-alikes than are compared: the nearest are, and the search says so."""
-        monkeypatch.setattr(twins, "CROWD", 8)
+    @pytest.mark.parametrize(("crowd", "most"), [(8, 10**6), (10**6, 3)])
+    def test_a_crowd_is_told(self, crowd, most, monkeypatch):
+        """More look-alikes than are compared, in one bucket or for one picture: the search says so."""
+        monkeypatch.setattr(twins, "CROWD", crowd)
         monkeypatch.setattr(twins, "NEIGHBOURS", 6)
-        monkeypatch.setattr(twins, "MOST", 3)
+        monkeypatch.setattr(twins, "MOST", most)
         grey = picture(1)
         noise = np.random.default_rng(0)
         copies = [grey + noise.normal(0, 2, grey.shape).astype(np.float32) for _ in range(30)]
         result = search([*copies, *(picture(50 + k) for k in range(5))])
-        assert result.crowded >= 25
-        assert len(result.pairs) < 30 * 29 / 2
+        assert 25 <= result.crowded <= 30
         assert len(joined(found(result))) == 1
-        assert "pictures resemble over 3 others" in result.notes[0]
+        assert result.notes[0].startswith(f"{result.crowded} of 35 pictures resemble over {most}")
+
+    def test_a_crowd_is_thinned_to_the_neighbours(self, monkeypatch):
+        monkeypatch.setattr(twins, "CROWD", 8)
+        monkeypatch.setattr(twins, "NEIGHBOURS", 6)
+        words = np.arange(0, 1000, 10, dtype=np.uint64)
+        wanted = np.array([505, 0, 990, 505], np.uint64)
+        low, high = np.array([10, 0, 50, 47]), np.array([90, 100, 100, 55])
+        crowded = twins._thin(low, high, words, wanted)
+        assert crowded.tolist() == [True, True, True, False]
+        assert list(zip(low.tolist(), high.tolist(), strict=True)) == [
+            (48, 54),
+            (0, 6),
+            (94, 100),
+            (47, 55),
+        ]
 
 
 def joined(pairs):

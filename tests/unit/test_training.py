@@ -45,8 +45,16 @@ def test_store_is_light_to_send(store):
 
 def test_every_decode_setting_names_another_store():
     plain = store_digest(DecodeConfig())
-    changes = [{"size": 64}, {"volumes": "whole"}, {"scaling": "full"}, {"low_percentile": 1.0},
-               {"high_percentile": 99.0}, {"ct_range_hu": (-100, 100)}, {"min_slice_fill": 0.1}]  # fmt: skip
+    changes = [
+        {"size": 64},
+        {"intent": "processing"},
+        {"volumes": "whole"},
+        {"scaling": "full"},
+        {"low_percentile": 1.0},
+        {"high_percentile": 99.0},
+        {"ct_range_hu": (-100, 100)},
+        {"min_slice_fill": 0.1},
+    ]
     assert len({plain, *(store_digest(DecodeConfig(**c)) for c in changes)}) == len(changes) + 1
     assert {k for c in changes for k in c} == set(DecodeConfig.model_fields)
 
