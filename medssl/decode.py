@@ -55,11 +55,15 @@ class DecodeSummary:
 
 @dataclass
 class _State:
-    """What a store holds: index rows, failures, and the files behind both as they were."""
+    """What a store holds: index rows, failures, and the files behind both as they were.
+
+    ``moved`` says that some picture belongs to another patient, study or site than before.
+    """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
     stats: dict[str, Stat] = field(default_factory=dict)
+    moved: bool = False
 
 
 def decode(
@@ -104,7 +108,7 @@ def decode(
     if not state.rows:
         words = f"{len(images)} images, none could be decoded; {root}/quarantine.csv says why."
         raise NothingUsableError(words, "E-NOTHING")
-    search = _search(root, folder, config, changed=bool(todo) or reused < before)
+    search = _search(root, folder, config, changed=bool(todo) or reused < before or state.moved)
     shared = sum(a != b for a, b in _patients(root))
     done = _summary(folder, images, state, reused)
     return replace(done, copies=search[0], shared=shared, notes=search[1])
@@ -116,20 +120,15 @@ def _search(
     """Look for pictures that occur twice, unless that was done for this store as it is."""
     store = Store(folder, config, pq.read_table(folder / "index.parquet", schema=INDEX))
     if not changed and (root / twins.FILE).is_file():
-        table = twins.read(root)
-        facts = table.schema.metadata
-        if facts[b"store"].decode() == folder.name and int(facts[b"rows"]) == len(store):
-            return table.num_rows, ()
+        facts = {k.decode(): v.decode() for k, v in (_facts(root) or {}).items()}
+        told = facts.get("medssl_twins"), facts.get("store"), facts.get("rows")
+        if told == (str(twins.TWINS_VERSION), folder.name, str(len(store))):
+            before = twins.Search((), len(store), int(facts["blank"]), int(facts["crowded"]))
+            return twins.read(root).num_rows, before.notes
     owner = {n: store.column(n) for n in ("image_id", "patient_id", "slice", "pixels")}
-    middle = config.size // 2
-
-    def planes(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
-        stored = store.planes(rows)
-        return stored[:, middle] if stored.ndim == 4 else stored
-
     found = twins.find(
         len(store),
-        planes,
+        store.pictures,
         owner["pixels"],
         images=owner["image_id"],
         patients=owner["patient_id"],
@@ -137,6 +136,11 @@ def _search(
     )
     twins.write(root, found, folder.name, owner["image_id"], owner["slice"], owner["patient_id"])
     return len(found.pairs), found.notes
+
+
+def _facts(root: Path) -> dict[bytes, bytes] | None:
+    metadata: dict[bytes, bytes] | None = pq.read_schema(root / twins.FILE).metadata
+    return metadata
 
 
 def _patients(root: Path) -> list[tuple[str, str]]:
@@ -207,21 +211,22 @@ class _Writer:
 
     def add(self, answers: list[worker.Answer]) -> None:
         """Write one shard and what was learnt of its images."""
+        rows: list[dict[str, Any]] = []
         planes: list[npt.NDArray[np.uint16]] = []
-        offset = 0
-        for answer in answers:
-            self.state.stats[answer.key] = _stats(self.paths[answer.key])
-            if answer.code:
-                self.state.failed[answer.key] = (answer.code, answer.sentence)
-                continue
-            self.state.failed.pop(answer.key, None)
-            self.state.rows += self._rows(answer, offset)
+        for answer in (a for a in answers if not a.code):
+            rows += self._rows(answer, sum(map(len, planes)))
             planes.append(answer.arrays[0])
-            offset += len(answer.arrays[0])
         if planes:
             with atomic(self.folder / f"pixels-{self.next:03d}.npy") as out:
                 np.save(out, np.concatenate(planes), allow_pickle=False)
             self.next += 1
+        # Nothing counts before its pixels are on the disk.
+        self.state.rows += rows
+        for answer in answers:
+            self.state.stats[answer.key] = _stats(self.paths[answer.key])
+            self.state.failed.pop(answer.key, None)
+            if answer.code:
+                self.state.failed[answer.key] = (answer.code, answer.sentence)
         # The index makes the shards count; writing it often would cost more than decoding.
         if time.monotonic() - self.written > INDEX_EVERY_S:
             self.write_index()
@@ -295,15 +300,13 @@ def _still_good(
     now = {i: _stats(paths.get(i, [])) for i in known}
     same = {i for i in images if i not in known or _unchanged(stats.get(i), now[i])}
     # Whose picture it is may have been corrected since; the pixels are the same.
-    kept = [
-        row | {n: images[row["image_id"]][n] for n in OWNERS}
-        for row in rows
-        if row["image_id"] in same
-    ]
+    held = [row for row in rows if row["image_id"] in same]
+    kept = [row | {n: images[row["image_id"]][n] for n in OWNERS} for row in held]
     stored = {row["image_id"] for row in kept}
     failed = {i: (f[0], f[1]) for i, f in told["failed"].items() if i in same}
     judged = stored | set(failed)
-    return _State(kept, failed, {i: s for i, s in stats.items() if i in judged})
+    known_stats = {i: s for i, s in stats.items() if i in judged}
+    return _State(kept, failed, known_stats, moved=kept != held)
 
 
 def _travelled(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from medssl.errors import DiskError, RefusedError, UsageError
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -38,7 +39,8 @@ def atomic(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        # NumPy tells of a short write in words only: "N requested and M written".
+        if error.errno in NO_ROOM or (error.errno is None and " written" in str(error)):
             words = (
                 f"{path.name}: the disk is full; nothing was replaced. Free some space and repeat."
             )

@@ -79,12 +79,22 @@ class Store:
 
     def planes(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
         """Return uint16 ``[n, S, S]`` (or ``[n, S, S, S]``) of the index rows asked for."""
+        return self._read(rows, (self.config.size,) * (3 if self.whole else 2), ())
+
+    def pictures(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+        """Return uint16 ``[n, S, S]``: images and slices as they are, of a volume its middle plane."""
+        size = self.config.size
+        return self._read(rows, (size, size), (size // 2,) if self.whole else ())
+
+    def _read(
+        self, rows: npt.NDArray[np.int64], shape: tuple[int, ...], at: tuple[int, ...]
+    ) -> npt.NDArray[np.uint16]:
         shards, offsets = self._places()
-        side = (self.config.size,) * (3 if self.whole else 2)
-        out = np.empty((len(rows), *side), np.uint16)
+        out = np.empty((len(rows), *shape), np.uint16)
         for shard in np.unique(shards[rows]):
             here = np.flatnonzero(shards[rows] == shard)
-            out[here] = _open_shard(self.path / f"pixels-{shard:03d}.npy")[offsets[rows[here]]]
+            held = _open_shard(self.path / f"pixels-{shard:03d}.npy")
+            out[here] = held[(offsets[rows[here]], *at)]
         return out
 
     def picture_digests(self, rows: npt.NDArray[np.int64]) -> set[str]:

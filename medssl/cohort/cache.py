@@ -9,6 +9,8 @@ from typing import Any
 
 from medssl.cohort.accounts import private_folder
 from medssl.cohort.walk import Found
+from medssl.errors import DiskError
+from medssl.files import NO_ROOM
 from medssl.formats.worker import Answer
 
 CACHE_VERSION = 1
@@ -54,9 +56,19 @@ class HeaderCache:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is in hand."""
-        with self.path.open("a", encoding="utf-8") as out:
-            out.writelines(line + "\n" for line in self.fresh)
+        """Write what is in hand.
+
+        Raises:
+            DiskError: no room; what was read before is still there.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8") as out:
+                out.writelines(line + "\n" for line in self.fresh)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                words = f"{self.path.name}: the disk is full; free some space and repeat."
+                raise DiskError(words, "E-DISK") from error
+            raise
         self.fresh = []
 
     def _read(self) -> dict[str, dict[str, Any]]:

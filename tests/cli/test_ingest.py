@@ -334,6 +334,31 @@ def test_stopped_anywhere_and_called_again(many, tmp_path, monkeypatch):
     assert len(list((whole / "store").glob("*/pixels-*.npy"))) == 9
 
 
+def test_a_full_disk_is_said_and_loses_nothing(many, tmp_path):
+    """No file may grow beyond a limit, as on a full disk; without the limit the same command ends well."""
+    code = (
+        "import resource, sys, medssl.decode as d; d.SHARD_BYTES = 40 * 2 * 64 * 64; d.INDEX_EVERY_S = 0.0; "
+        "limit = int(sys.argv[1]); resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)); "
+        "from medssl.cli import main; sys.exit(main(sys.argv[2:]))"
+    )
+
+    def call(limit, *words):
+        command = [sys.executable, "-c", code, str(limit), *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def verbs(cohort):
+        return ["scan", many, "--site", "a", "--out", cohort], ["decode", cohort, "--size", 64]
+
+    for words in verbs(tmp_path / "whole"):
+        assert call(1 << 30, *words).returncode == 0
+    for words, limit in zip(verbs(tmp_path / "torn"), (9_000, 200_000), strict=True):
+        done = call(limit, *words)
+        assert (done.returncode, "disk is full" in done.stderr) == (6, True), done.stderr
+        assert "Traceback" not in done.stderr
+        assert call(1 << 30, *words).returncode == 0
+    assert fingerprint(tmp_path / "torn") == fingerprint(tmp_path / "whole")
+
+
 def test_two_runs_on_one_target(many, tmp_path, capsys):
     cohort = tmp_path / "c"
     cohort.mkdir()
@@ -371,3 +396,23 @@ def test_near_copies_are_kept_on_one_side(tmp_path):
         place = split_room.read(cohort)
         assert all(place[a] == place[b] for a, b in pairs)
     assert json.loads((cohort / "cohort.json").read_text())["found"] == 11
+
+
+def test_a_corrected_patient_corrects_the_pairs(tmp_path):
+    """Pairs name patients: after a merge they are sought anew, though no pixel changed."""
+    ds = radiograph(
+        3, shape=(64, 48), PatientID="COPY", SOPInstanceUID="1.2.9", SeriesInstanceUID="1.3.9"
+    )
+    save(tmp_path / "src" / "copy.dcm", ds)
+    for k in range(5):
+        write(tmp_path / "src" / f"{k}.dcm", k, shape=(64, 48))
+    cohort, table = tmp_path / "c", tmp_path / "merge.csv"
+    assert scan(tmp_path / "src", cohort) == 0
+    assert run("decode", cohort, "--size", 32) == 0
+    assert len(twins.suspects(cohort)) == 1
+    table.write_text("patient_id,same_as\nCOPY,P1\n")  # not P3, whose picture it is
+    assert scan(tmp_path / "src", cohort, "--update", "--merge", table) == 0
+    assert run("decode", cohort, "--size", 32) == 0
+    told = files(cohort)
+    wanted = tuple(sorted({told["3.dcm"]["pseudonym"], told["1.dcm"]["pseudonym"]}))
+    assert twins.suspects(cohort) == [wanted]
