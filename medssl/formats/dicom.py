@@ -104,21 +104,26 @@ def read(path: Path, *, pixels: bool) -> Dataset:
     """
     with path.open("rb") as stream:
         start = stream.read(META_BYTES)
-    bare = start[128:132] != b"DICM"
-    if DEFLATED in start:
-        _check_inflated(path)
-    source: Any = io.BytesIO(PREFIX + path.read_bytes()) if bare else path
-    try:
-        ds = pydicom.dcmread(source, stop_before_pixels=not pixels)
-    except pydicom.errors.InvalidDicomError as error:
-        raise FormatError("no DICOM marker after the preamble", "E-NOTDICOM") from error
-    except zlib.error as error:
-        raise FormatError("the deflated data set is broken or cut off", "E-TRUNCATED") from error
+        bare = start[128:132] != b"DICM"
+        if DEFLATED in start:
+            _check_inflated(path)
+        stream.seek(0)
+        source: Any = io.BytesIO(PREFIX + stream.read()) if bare else stream
+        ds = _parse(source, pixels=pixels)
     if bare and "TransferSyntaxUID" not in ds.file_meta:
         implicit, little = ds.original_encoding
         native = u.ImplicitVRLittleEndian if implicit else u.ExplicitVRLittleEndian
         ds.file_meta.TransferSyntaxUID = native if little else u.ExplicitVRBigEndian
     return ds
+
+
+def _parse(source: Any, *, pixels: bool) -> Dataset:
+    try:
+        return pydicom.dcmread(source, stop_before_pixels=not pixels)
+    except pydicom.errors.InvalidDicomError as error:
+        raise FormatError("no DICOM marker after the preamble", "E-NOTDICOM") from error
+    except zlib.error as error:
+        raise FormatError("the deflated data set is broken or cut off", "E-TRUNCATED") from error
 
 
 def _check_inflated(path: Path) -> None:
