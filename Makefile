@@ -13,7 +13,7 @@ $(STAMP): requirements.lock bootstrap.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "medssl needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r bootstrap.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -40,6 +40,8 @@ app: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/malformed.py
 
 lock:  ## resolve the dependencies anew; run by hand, reviewed like code
 	$(BIN)/uv pip compile pyproject.toml --extra app --extra gdcm --extra cluster --group dev --universal --python-version 3.11 \

@@ -82,7 +82,7 @@ def decode(
     manifest = manifest_room.read(root)
     folder = root / "store" / store_digest(config)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    with locked(root), locked(folder):
         write_json(folder / "decode.json", config.model_dump(mode="json"))
         images = {r["image_id"]: r for r in manifest.table.to_pylist()}
         paths = _paths(root)
@@ -96,9 +96,17 @@ def decode(
             raise RefusedError([words, "Decode where the cohort was scanned."], "E-NOPATHS")
         shards = _plan(todo, images, config)
         settings = config.model_dump(mode="json")
-        jobs = (worker.Job(i, "decode", tuple(paths[i]), settings) for i in todo)
+        whose = _identities(root)
+        jobs = (
+            worker.Job(i, "decode", tuple(paths[i]), settings | {"identities": whose.get(i, [])})
+            for i in todo
+        )
         answers = worker.run(jobs, workers) if cluster is None else cluster_room.run(jobs, cluster)
         writer = _Writer(root, folder, state, images, paths)
+        if todo or state.moved or reused < before:
+            (root / twins.FILE).unlink(
+                missing_ok=True
+            )  # pairs of what was, until they are sought anew
         try:
             _collect(answers, shards, writer, progress, len(todo))
         finally:
@@ -265,6 +273,14 @@ def _paths(root: Path) -> dict[str, list[str]]:
     if not record.is_file():
         return {}
     return json.loads(record.read_text())["images"]  # type: ignore[no-any-return]
+
+
+def _identities(root: Path) -> dict[str, list[str]]:
+    """Return whose object every file held at scan, by image."""
+    record = root / accounts.FOLDER / "paths.json"
+    if not record.is_file():
+        return {}
+    return json.loads(record.read_text()).get("identities", {})  # type: ignore[no-any-return]
 
 
 def _stats(paths: list[str]) -> Stat:

@@ -48,7 +48,10 @@ INTERRUPTED, TERMINATED = 130, 143
 
 def _interrupted() -> int:
     ended = "Ended by SIGTERM" if _received else "Interrupted"
-    words = "pretrain goes on with --resume, other verbs are started again with a new --out"
+    words = (
+        "scan and decode go on when called again, pretrain with --resume; other verbs start anew with "
+        "another --out"
+    )
     typer.echo(f"{ended}; what was written is intact: {words}.", err=True)
     return TERMINATED if _received else INTERRUPTED
 

@@ -68,7 +68,7 @@ def _guarded(what: str, part: Callable[[], Section]) -> Section:
     """Turn a file that cannot be read into a finding, so that the rest is still looked at."""
     try:
         return part()
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         words = "{what} cannot be judged ({kind}): damaged, or not written by medssl. Make it anew."
         kind = type(error).__name__
         return Section((finding("stop", "H-UNREADABLE", words, what=what, kind=kind),))

@@ -92,8 +92,10 @@ def scan(
     if done.suspects:
         say(
             f"  {done.suspects} pair(s) of identifiers may be one person and were not merged. Read "
-            f"{out}/private/merge.csv, keep the lines that are right, then scan with --update --merge FILE"
+            f"{out}/private/suspects.csv, keep the lines that are right, then scan with --update --merge FILE"
         )
+    if done.merge_unused:
+        say(f"  {done.merge_unused} confirmed identities (--merge) name nobody of this cohort")
     if done.gone:
         say(
             f"  {done.gone} images of the earlier scan were not found again and have left the manifest"
@@ -198,6 +200,10 @@ def split(
             "suspects_on_two_sides": done.torn,
         },
     )
+    if not done.copies_known:
+        say(
+            "  not decoded yet: pictures under two names were not looked for; decode first, then split"
+        )
 
 
 @app.command()

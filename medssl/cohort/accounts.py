@@ -78,7 +78,9 @@ def write(
     )
     paths = {p.image_id: [str(entries[f].path.absolute()) for f in p.files] for p in private}
     # ASCII JSON keeps file names that are not UTF-8; a CSV for people would not.
-    write_text(folder / "paths.json", json.dumps({**record, "images": paths}, indent=0), 0o600)
+    known = {p.image_id: p.identities for p in private if p.identities}
+    told = {**record, "images": paths, "identities": known}
+    write_text(folder / "paths.json", json.dumps(told, indent=0), 0o600)
 
 
 def _file_row(entry: Found, owner: dict[str, Private]) -> tuple[object, ...]:

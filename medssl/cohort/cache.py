@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ CACHE_VERSION = 1
 READERS = ("medssl", "pydicom", "nibabel", "pillow")
 FLUSH_EVERY = 256
 FRESH_NS = 2_000_000_000
+PASSING = {"E-CRASH", "E-DEADLINE", "E-MEMORY", "E-PAIR", "S-PARTNER"}
 
 
 class HeaderCache:
-    """``private/headers.jsonl``: one line per file read, keyed by its path, size and time.
+    """``private/headers.jsonl``: one line per file read, keyed by its path, size, times and inode.
 
     A file changed less than two seconds before it was read is read again: a later change within
     the clock's grain would not show.
@@ -41,9 +43,9 @@ class HeaderCache:
         return Answer(entry.file_id, found["code"], found["sentence"], found["data"])
 
     def put(self, entry: Found, answer: Answer, now_ns: int) -> None:
-        """Remember an answer; crashes and deadlines are not remembered, they may not repeat."""
+        """Remember an answer; crashes and halves of pairs are not remembered, they may not repeat."""
         stat = _stat(entry.path)
-        if answer.code in {"E-CRASH", "E-DEADLINE", "E-MEMORY"} or now_ns - stat[1] < FRESH_NS:
+        if answer.code in PASSING or now_ns - max(stat[1:3]) < FRESH_NS:
             return
         line: dict[str, Any] = {
             "path": str(entry.path.absolute()),
@@ -102,11 +104,35 @@ def _stat(path: Path) -> list[int]:
     try:
         found = path.lstat()
     except OSError:
-        return [-1, -1]
-    return [found.st_size, found.st_mtime_ns]
+        return [-1, -1, -1, -1]
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def _stamp() -> str:
     """Return one line that changes with the cache's form and with every reader's version."""
     text = json.dumps([CACHE_VERSION, {name: version(name) for name in READERS}])
     return f"medssl headers {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def tree_mark(entries: Iterable[Found], asked: Iterable[str], beside: Iterable[Path]) -> str:
+    """Return a digest of a tree as it is: a scan of the same tree for the same would write the same.
+
+    Args:
+        entries: what was found, with size and time.
+        asked: the settings, as text.
+        beside: tables and keys, whose size and time count too.
+    """
+    digest = hashlib.sha256(_stamp().encode())
+    for text in asked:
+        digest.update(f"{text}\0".encode(errors="surrogateescape"))
+    for path in beside:
+        digest.update(f"{path}\0{_stat(path)}\0".encode(errors="surrogateescape"))
+    for entry in entries:
+        told = f"{entry.path}\0{_stat(entry.path)}\0{entry.code}\0"
+        digest.update(told.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def is_settled(beside: Iterable[Path], now_ns: int) -> bool:
+    """Return whether files are older than the grain of the clock."""
+    return all(now_ns - max(_stat(path)[1:3]) >= FRESH_NS for path in beside)

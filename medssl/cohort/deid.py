@@ -208,7 +208,8 @@ def _identify(work: _Work, settings: DeidSettings, pool: worker.Pool) -> None:
             del work.headers[name]
     rules = rows_room.Rules(aliases=read_aliases(settings.merge))
     # One judgement of who is whom: a copy's PatientID must be the manifest's pseudonym.
-    rows_room.set_aside_doubtful(work.entries, work.headers, People(), rules)
+    sites = rows_room.Sites(settings.site or settings.key_file.stem, None)
+    rows_room.set_aside_doubtful(work.entries, work.headers, People(), rules, sites)
 
 
 def _refuse(work: _Work, name: str, code: str, sentence: str) -> None:

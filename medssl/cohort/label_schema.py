@@ -28,8 +28,11 @@ MAX_CELL = 40
 MAX_VALUES = 20
 LEAST_ROWS = 4
 RESERVED = ("image_id", "slice")
+PLAIN_WORD = re.compile(r"[+-]?[0-9]*\.?[0-9]+|[A-Za-z][A-Za-z0-9_+/-]{0,31}")
 IDENTIFYING = re.compile(
-    r"name|birth|dob|mrn|nhs|ssn|insur|versich|address|phone|mail|date|uid|number|nummer|(^|_)id$|_nr$",
+    r"name|birth|dob|mrn|nhs|ssn|insur|versich|address|phone|mail|date|uid|number|nummer|(^|_)id$|_nr$"
+    r"|radiolog|physician|doctor|arzt|reader|operator|technician|initial|city|town|street|zip|postal"
+    r"|remark|comment|note|report|free|text|history|indication",
     re.IGNORECASE,
 )
 
@@ -363,6 +366,8 @@ def _doubt(column: str, cells: Cells, owners: list[str] | None) -> str | None:
     different = len(cells.known)
     if IDENTIFYING.search(column):
         return "its name says it may identify; name it with --label to take it"
+    if not all(PLAIN_WORD.fullmatch(value) for value in cells.known):
+        return "holds more than single words and numbers; name it with --label to take it"
     if different > min(MAX_VALUES, len(cells.values) // LEAST_ROWS):
         return f"{different} different values; name it with --label to take it"
     if different > 2 and owners is not None and _one_owner_each(cells, owners):

@@ -114,7 +114,10 @@ def key_columns(columns: list[str]) -> tuple[str, str, str | None]:
         if found is not None:
             return kind, found, _find(columns, SLICE)
     known = ", ".join(names[0] for names in KEYS.values())
-    words = f"none of the columns {columns} names an image or patient; rename one to: {known}."
+    words = (
+        f"none of the {len(columns)} names in the first line is that of an image or patient; rename one "
+        f"to: {known}."
+    )
     raise UsageError(words, "E-LABEL-KEY")
 
 

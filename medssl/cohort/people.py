@@ -67,7 +67,11 @@ def read_people(tables: list[Path], names: Iterable[str] = ()) -> People:
             if not patient:
                 continue  # its file is set aside as having no patient, and listed so
             if name is None:
-                by_patient[normalise_id(patient)] = row
+                known = by_patient.setdefault(normalise_id(patient), row)
+                # Where two lines of a patient disagree, neither is believed.
+                by_patient[normalise_id(patient)] = {
+                    k: v for k, v in known.items() if row.get(k, v) == v
+                }
             elif by_file.setdefault(name, row) != row:
                 problems.append(f"{path.name}, line {number}: a file is named twice.")
     if problems:

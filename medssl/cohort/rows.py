@@ -12,10 +12,11 @@ from medssl.cohort import manifest as manifest_room
 from medssl.cohort import terms
 from medssl.cohort.people import People, check_site, details, study_of
 from medssl.cohort.privacy import SiteKey, age_band, normalise_id, open_key
-from medssl.cohort.same import Aliases
+from medssl.cohort.same import NOBODY, Aliases
 from medssl.cohort.stacks import stack
 from medssl.cohort.walk import Found
 from medssl.errors import MedsslError, RefusedError
+from medssl.formats.slices import is_axial
 
 Header = dict[str, Any]
 
@@ -85,15 +86,24 @@ class Private:
     files: tuple[str, ...]
     original: dict[str, str]
     members: tuple[tuple[str, str], ...] = ()
+    identities: tuple[str, ...] = ()
+    axial: bool = True
 
     @property
     def who(self) -> tuple[str, str]:
-        """Return (issuer, PatientID) as found."""
+        """Return (issuer, PatientID) as found; of a study without one, its pseudonym and a mark."""
+        if not self.original["patient_id"].strip("^. -_"):
+            return NOBODY, self.patient_id
         return self.original["issuer"], self.original["patient_id"]
 
     def originals(self, kind: str) -> list[tuple[int, str]]:
-        """Return (plane, value) of one key; UIDs and files of a stack's members name one plane."""
+        """Return (plane, value) of one key; UIDs and files of a stack's members name one plane.
+
+        Stored planes are axial: the files of a sagittal or coronal stack name none of them.
+        """
         whole = label_room.WHOLE
+        if not self.axial and kind in {"file", "sop_uid"}:
+            return []
         if kind == "file":
             own = [(whole, self.original["file"])]
             paths = [(k, f) for k, (_, f) in enumerate(self.members)] or own
@@ -123,7 +133,7 @@ def build(
     Raises:
         RefusedError: a site scanned earlier with another key.
     """
-    set_aside_doubtful(entries, headers, people, rules)
+    set_aside_doubtful(entries, headers, people, rules, sites)
     rows: list[dict[str, Any]] = []
     private: list[Private] = []
     for files, notes, step in stack(headers):
@@ -141,7 +151,10 @@ def build(
             # A series may hold several stacks: a volume is named by its members, not its series.
             row["image_id"] = keys.of(site).pseudonym("i", *sorted(uids))
             members = tuple(zip(uids, names, strict=True))
-            secret = replace(secret, members=members, image_id=row["image_id"])
+            axial = is_axial(head["stack"]["orientation"])
+            secret = replace(secret, members=members, image_id=row["image_id"], axial=axial)
+        told = tuple(headers[f]["identity"] for f in files if "identity" in headers[f])
+        secret = replace(secret, identities=told)
         row["notes"] = " ".join([*row["notes"], *notes])
         if step is not None:
             row["spacing_slice_mm"] = step
@@ -154,7 +167,11 @@ def build(
 
 
 def set_aside_doubtful(
-    entries: dict[str, Found], headers: dict[str, Header], people: People, rules: Rules
+    entries: dict[str, Found],
+    headers: dict[str, Header],
+    people: People,
+    rules: Rules,
+    sites: Sites,
 ) -> None:
     """Quarantine what has no patient, a UID met before, a series of two patients, burned-in text."""
     seen: dict[str, str] = {}
@@ -162,7 +179,7 @@ def set_aside_doubtful(
     unclear = _settle_issuers(headers, known)
     owners: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for name, head in headers.items():
-        _settle_patient(entries[name], head, people, rules, known)
+        _settle_patient(entries[name], head, people, (rules, sites), known)
         entries[name] = replace(entries[name], patient=head["told"])
         if head["private"].get("series_uid") and head["patient"]:
             who = (head["private"].get("issuer", ""), head["patient"])
@@ -201,13 +218,19 @@ def _size(path: Path) -> int:
 
 
 def _settle_patient(
-    entry: Found, head: Header, people: People, rules: Rules, known: dict[str, set[str]]
+    entry: Found,
+    head: Header,
+    people: People,
+    decided: tuple[Rules, Sites],
+    known: dict[str, set[str]],
 ) -> None:
     """Set ``told`` (the identifier as found) and ``patient`` (who it stands for; empty: nobody)."""
+    rules, sites = decided
     told = normalise_id(_patient(entry, head, people) or "")
     head["told"], head["patient"] = told, told if told.strip("^. -_") else ""
     if head["patient"]:
-        issuer, chief = rules.aliases.settle((head["private"].get("issuer", ""), told))
+        site = _site(entry, head, people, sites) or ""
+        issuer, chief = rules.aliases.settle(site, (head["private"].get("issuer", ""), told))
         if not issuer and len(known.get(chief, ())) == 1:
             issuer = next(iter(known[chief]))
         head["private"]["issuer"], head["patient"] = issuer, chief

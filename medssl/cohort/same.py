@@ -1,5 +1,6 @@
 """One person under two identifiers: aliases that a person has confirmed, and suspicions to confirm."""
 
+import itertools
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,32 +14,69 @@ import pyarrow.parquet as pq
 from medssl.cohort import sheets
 from medssl.cohort.privacy import normalise_id
 from medssl.errors import UsageError
-from medssl.files import atomic, plain_cell
+from medssl.files import atomic, plain_cell, write_csv
 
 Who = tuple[str, str]
-COLUMNS = ("patient_id", "issuer", "same_as", "same_as_issuer", "reason")
+COLUMNS = ("patient_id", "issuer", "same_as", "same_as_issuer", "site", "reason")
 LINKS = pa.schema([("patient_a", pa.string()), ("patient_b", pa.string()), ("reason", pa.string())])
-NO_NAME = {"", "ANONYMOUS", "ANON", "ANONYMIZED", "ANONYMISED", "UNKNOWN", "NONE", "TEST"}
+WHY_SPELLING = "identifiers differ in case, width or blanks only"
+WHY_NAME = "same name and birth date"
+NO_BIRTH = "19000101"
+NO_NAME = {
+    "",
+    "ANONPATIENT",
+    "PATIENT",
+    "ANONYMOUSPATIENT",
+    "ANONYMOUS",
+    "ANON",
+    "ANONYMIZED",
+    "ANONYMISED",
+    "UNKNOWN",
+    "NONE",
+    "TEST",
+}
+
+
+SUSPECTS, CONFIRMED = "suspects.csv", "merge.csv"
+NOBODY = "\0nobody"
+
+
+def is_nobody(who: Who) -> bool:
+    """Return whether an identifier stands for a study without a PatientID."""
+    return who[0] == NOBODY
 
 
 @dataclass(frozen=True)
 class Aliases:
-    """Confirmed identities: (issuer, PatientID) to the one that stands for both."""
+    """Confirmed identities: (site, issuer, PatientID) to the (issuer, PatientID) that stands for both.
 
-    of: dict[Who, Who] = field(default_factory=dict)
+    An empty site or issuer of an alias means any.
+    """
 
-    def settle(self, who: Who) -> Who:
+    of: dict[tuple[str, str, str], Who] = field(default_factory=dict)
+
+    def settle(self, site: str, who: Who) -> Who:
         """Return the identifier that stands for a person."""
-        return self.of.get(who, self.of.get(("", who[1]), who) if ("", who[1]) in self.of else who)
+        for key in ((site, *who), (site, "", who[1]), ("", *who), ("", "", who[1])):
+            if key in self.of:
+                return self.of[key]
+        return who
+
+    def unused(self, here: Iterable[tuple[str, Who]]) -> int:
+        """Return how many aliases name nobody of a cohort."""
+        known: set[tuple[str, str, str]] = set()
+        for site, (issuer, name) in here:
+            known |= {(s, i, name) for s in (site, "") for i in (issuer, "")}
+        return len(set(self.of) - known)
 
 
 def read_aliases(files: Iterable[Path]) -> Aliases:
-    """Read merge tables: ``patient_id, same_as`` and optionally ``issuer, same_as_issuer``.
+    """Read merge tables: ``patient_id, same_as``, optionally ``issuer, same_as_issuer, site``.
 
     Raises:
         UsageError: a missing column, a blank, an identifier merged into two, or a circle.
     """
-    direct: dict[Who, Who] = {}
+    direct: dict[tuple[str, str, str], Who] = {}
     problems: list[str] = []
     for path in files:
         for number, raw in sheets.numbered_rows(path):
@@ -46,11 +84,11 @@ def read_aliases(files: Iterable[Path]) -> Aliases:
             if not {"patient_id", "same_as"} <= set(row):
                 problems.append(f"{path.name}: needs the columns patient_id and same_as.")
                 break
-            alias = (row.get("issuer", ""), row["patient_id"])
+            alias = (row.get("site", ""), row.get("issuer", ""), row["patient_id"])
             chief = (row.get("same_as_issuer", ""), row["same_as"])
-            if not alias[1] or not chief[1]:
+            if not alias[2] or not chief[1]:
                 problems.append(f"{path.name}, line {number}: a blank identifier.")
-            elif alias == chief:
+            elif alias[1:] == chief:
                 problems.append(f"{path.name}, line {number}: merges an identifier into itself.")
             elif direct.setdefault(alias, chief) != chief:
                 problems.append(f"{path.name}, line {number}: is merged into two others.")
@@ -59,16 +97,22 @@ def read_aliases(files: Iterable[Path]) -> Aliases:
     return Aliases({alias: _end(alias, direct) for alias in direct})
 
 
-def _end(alias: Who, direct: dict[Who, Who]) -> Who:
+def write_aliases(path: Path, aliases: Aliases) -> None:
+    """Write the confirmed identities, to be read again at every later scan of the cohort."""
+    if aliases.of:
+        rows = ((a[2], a[1], c[1], c[0], a[0], "confirmed") for a, c in sorted(aliases.of.items()))
+        write_csv(path, COLUMNS, rows, 0o600)
+
+
+def _end(alias: tuple[str, str, str], direct: dict[tuple[str, str, str], Who]) -> Who:
     seen = {alias}
     place = direct[alias]
-    while place in direct:
-        if place in seen:
-            raise UsageError(
-                "the merge table goes round in a circle; name one identifier.", "E-MERGE"
-            )
-        seen.add(place)
-        place = direct[place]
+    while (key := (alias[0], *place)) in direct:
+        if key in seen:
+            words = "the merge table goes round in a circle; name one identifier."
+            raise UsageError(words, "E-MERGE")
+        seen.add(key)
+        place = direct[key]
     return place
 
 
@@ -92,24 +136,23 @@ def suspicions(people: Iterable[tuple[str, Who, str, str]]) -> list[Suspicion]:
     folds: dict[tuple[str, str], set[Who]] = defaultdict(set)
     names: dict[tuple[str, str, str], set[Who]] = defaultdict(set)
     for site, who, name, birth in sorted(set(people)):
-        folds[site, fold(who[1])].add(who)
+        if not is_nobody(who):
+            folds[site, fold(who[1])].add(who)
         plain = fold(name.replace("^", " "))
-        if plain.upper() not in NO_NAME and birth.strip():
+        if plain.upper() not in NO_NAME and birth.strip() and birth.strip() != NO_BIRTH:
             names[site, plain, birth.strip()].add(who)
     found: dict[tuple[str, Who, Who], str] = {}
     for (site, *_), group in folds.items():
-        _pairs(found, site, group, "identifiers differ in case, width or blanks only")
+        ordered = sorted(group)
+        for other in ordered[1:]:
+            partner = next((w for w in ordered if w[1] != other[1]), None)
+            if partner is not None:
+                found.setdefault((site, partner, other), WHY_SPELLING)
     for (site, *_), group in names.items():
-        _pairs(found, site, group, "same name and birth date")
+        ordered = sorted(group)
+        for first, other in itertools.pairwise(ordered):
+            found.setdefault((site, first, other), WHY_NAME)
     return [Suspicion(a, b, site, reason) for (site, a, b), reason in sorted(found.items())]
-
-
-def _pairs(found: dict[tuple[str, Who, Who], str], site: str, group: set[Who], why: str) -> None:
-    """Note a group as pairs with its first member."""
-    first, *others = sorted(group)
-    for other in others:
-        if other[1] != first[1]:
-            found.setdefault((site, first, other), why)
 
 
 def fold(text: str) -> str:

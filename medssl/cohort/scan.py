@@ -12,14 +12,14 @@ from typing import Any
 from medssl.cohort import accounts, same
 from medssl.cohort import labels as label_room
 from medssl.cohort import manifest as manifest_room
-from medssl.cohort.cache import HeaderCache
+from medssl.cohort.cache import HeaderCache, is_settled, tree_mark
 from medssl.cohort.label_schema import read_schema
 from medssl.cohort.people import check_site, is_derivative, read_people
-from medssl.cohort.privacy import normalise_id
+from medssl.cohort.privacy import default_key_file, normalise_id
 from medssl.cohort.rows import Keys, Private, Rules, Sites, build
 from medssl.cohort.walk import Found, walk
 from medssl.errors import NothingUsableError, RefusedError, UsageError
-from medssl.files import locked, write_csv, write_json
+from medssl.files import locked, write_csv, write_json, write_text
 from medssl.formats import cluster, worker
 
 Progress = Callable[[int, int], None]
@@ -67,7 +67,8 @@ class ScanSummary:
     """Counts that add up: found = indexed + skipped + quarantined.
 
     ``gone`` counts images of the earlier scan that this one no longer found (``--update``);
-    ``suspects`` counts pairs of identifiers that may be one person.
+    ``suspects`` counts pairs of identifiers that may be one person; ``merge_unused`` counts lines of
+    merge tables that name nobody here.
     """
 
     found: int
@@ -84,6 +85,7 @@ class ScanSummary:
     notes: dict[str, int] = field(default_factory=dict)
     gone: int = 0
     suspects: int = 0
+    merge_unused: int = 0
 
 
 def scan(settings: ScanSettings, progress: Progress | None = None) -> ScanSummary:
@@ -103,12 +105,17 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> ScanSummar
 
 def _scan(settings: ScanSettings, progress: Progress | None) -> ScanSummary:
     entries = {e.file_id: e for e in walk(settings.sources)}
+    began, mark = time.time_ns(), _mark(settings, entries)
+    if settings.update and (before := _unchanged(settings.out, mark)) is not None:
+        return before
     headers = _headers(entries, settings, progress)
     tables = [*settings.tables, *_participants(settings.sources)]
     people = read_people(tables, (e.path.name for e in entries.values()))
     keys = Keys(settings.out, settings.key_file)
     sites = Sites(settings.site, settings.site_column)
-    aliases = same.read_aliases(settings.merge)
+    confirmed = settings.out / accounts.FOLDER / same.CONFIRMED
+    tables_of_aliases = [confirmed, *settings.merge] if confirmed.is_file() else settings.merge
+    aliases = same.read_aliases(tables_of_aliases)
     rules = Rules(aliases, settings.allow_unknown, settings.allow_burned_in)
     rows, private = build(entries, headers, people, keys, sites, rules)
     if not rows:
@@ -120,16 +127,64 @@ def _scan(settings: ScanSettings, progress: Progress | None) -> ScanSummary:
     joined, reports = _labels(settings, rows, private)
     gone = _gone(settings, rows)
     suspects = _suspects(settings, rows, private)
+    same.write_aliases(confirmed, aliases)
     _write_accounts(settings, entries, private)
     if settings.labels:
         label_room.write(settings.out, joined)
     manifest = manifest_room.make(settings.out, rows, keys.digests)
     found = _summary(entries, manifest, reports, joined)
-    summary = replace(found, gone=gone, suspects=suspects)
+    here = {(row["site"], one.who) for row, one in zip(rows, private, strict=True)}
+    unused = aliases.unused(here)
+    summary = replace(found, gone=gone, suspects=suspects, merge_unused=unused)
     _write_cohort(settings, summary)
     # The manifest comes last: it says that the scan is whole, and a scan without one continues.
     manifest_room.store(manifest)
+    if is_settled((e.path for e in entries.values()), began):
+        # Taken anew: a key may have been made since.
+        write_text(_mark_file(settings.out), _mark(settings, entries), 0o600)
     return summary
+
+
+OUTPUTS = ("manifest.parquet", "quarantine.csv", "cohort.json", "links.parquet")
+PRIVATE = ("files.csv", "identifiers.csv", "paths.json", same.SUSPECTS)
+FREE = {"workers", "cluster", "update", "out"}
+
+
+def _mark_file(root: Path) -> Path:
+    return root / accounts.FOLDER / "tree.sha256"
+
+
+def _mark(settings: ScanSettings, entries: dict[str, Found]) -> str:
+    """Return a digest of everything that decides what a scan writes."""
+    asked = [f"{k}={v}" for k, v in vars(settings).items() if k not in FREE]
+    schema = () if settings.label_schema is None else (settings.label_schema,)
+    tables = (*settings.tables, *_participants(settings.sources), *settings.labels, *settings.merge)
+    sites = [settings.site] if settings.site is not None else []
+    if settings.site is None and (settings.out / "manifest.parquet").is_file():
+        sites = sorted(manifest_room.read(settings.out).sites)
+    keys = (settings.key_file or default_key_file(site) for site in sites)
+    # A sheet of a workbook is named behind its file.
+    files = (Path(str(t).partition("#")[0]) for t in (*tables, *schema))
+    return tree_mark(entries.values(), asked, (*files, *keys))
+
+
+def _unchanged(root: Path, mark: str) -> ScanSummary | None:
+    """Return what the last scan of this tree said, where nothing that it read has changed."""
+    there = [root / n for n in OUTPUTS] + [root / accounts.FOLDER / n for n in PRIVATE]
+    if not all(p.is_file() for p in [*there, _mark_file(root)]):
+        return None
+    if _mark_file(root).read_text() != mark:
+        return None
+    told = json.loads((root / "cohort.json").read_text())
+    if told.pop("schema") != manifest_room.SCHEMA_VERSION:
+        return None
+    reports = tuple(_report(r) for r in told.pop("labels"))
+    return ScanSummary(**{**told, "labels": reports, "gone": 0})
+
+
+def _report(told: dict[str, Any]) -> label_room.JoinReport:
+    lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+    return label_room.JoinReport(**lists)
 
 
 def _gone(settings: ScanSettings, rows: list[dict[str, Any]]) -> int:
@@ -203,7 +258,6 @@ def _with_earlier(settings: ScanSettings) -> ScanSettings:
         labels=_joined(before["labels"], settings.labels),
         label_schema=settings.label_schema
         or (Path(old) if (old := before.get("label_schema")) else None),
-        merge=_joined(before.get("merge", []), settings.merge),
         allow_unknown=settings.allow_unknown or before.get("allow_unknown", False),
         allow_burned_in=settings.allow_burned_in or before.get("allow_burned_in", False),
         label_columns=tuple(dict.fromkeys([*before["label_columns"], *settings.label_columns])),
@@ -267,7 +321,8 @@ def _labels(
         for kind in label_room.KEYS:
             for plane, value in one.originals(kind):
                 index[kind][normalise_id(value)].append((one.image_id, plane))
-    depth = {row["image_id"]: row["frames"] for row in rows}
+    axial = {one.image_id: one.axial for one in private}
+    depth = {row["image_id"]: row["frames"] if axial[row["image_id"]] else 0 for row in rows}
     found, reports = [], []
     schema = read_schema(settings.label_schema) if settings.label_schema is not None else {}
     owner = {row["image_id"]: row["patient_id"] for row in rows}
@@ -285,7 +340,7 @@ def _write_accounts(
     settings: ScanSettings, entries: dict[str, Found], private: list[Private]
 ) -> None:
     """Write the accounts, and beside them what this scan was asked for."""
-    given = {k: getattr(settings, k) for k in ("sources", "tables", "labels", "merge")}
+    given = {k: getattr(settings, k) for k in ("sources", "tables", "labels")}
     record = {
         "site": settings.site,
         "site_column": settings.site_column,
@@ -304,15 +359,20 @@ def _suspects(settings: ScanSettings, rows: list[dict[str, Any]], private: list[
     """Write what may be one person under two identifiers: for a person to confirm, and for the split."""
     site_of = {row["image_id"]: row["site"] for row in rows}
     whose = {(site_of[p.image_id], p.who): p.patient_id for p in private}
-    known = [p for p in private if p.original["patient_id"].strip("^. -_")]
     told = (
-        (site_of[p.image_id], p.who, p.original["name"], p.original["birth_date"]) for p in known
+        (site_of[p.image_id], p.who, p.original["name"], p.original["birth_date"]) for p in private
     )
     found = [s for s in same.suspicions(told) if whose[s.site, s.first] != whose[s.site, s.second]]
+    # One line per identifier, so that the file can be confirmed as it is.
+    lines = {s.second: s for s in reversed(found)}
     write_csv(
-        accounts.private_folder(settings.out) / "merge.csv",
+        accounts.private_folder(settings.out) / same.SUSPECTS,
         same.COLUMNS,
-        ((s.second[1], s.second[0], s.first[1], s.first[0], s.reason) for s in found),
+        (
+            (s.second[1], s.second[0], s.first[1], s.first[0], s.site, s.reason)
+            for s in lines.values()
+            if not same.is_nobody(s.first) and not same.is_nobody(s.second)
+        ),
         0o600,
     )
     pairs = ((whose[s.site, s.first], whose[s.site, s.second], s.reason) for s in found)

@@ -20,7 +20,7 @@ from medssl.cohort.privacy import normalise_id
 from medssl.cohort.rows import UNKNOWN
 from medssl.cohort.same import read_links
 from medssl.errors import NothingUsableError, RefusedError, UsageError
-from medssl.files import atomic, plain_cell, read_table, sha256_file
+from medssl.files import atomic, locked, plain_cell, read_table, sha256_file
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = "unlabelled"
@@ -31,6 +31,7 @@ SCHEMA = pa.schema([("patient_id", pa.string()), ("split", pa.string())])
 class SplitSummary:
     """Patients per split, how many joined an earlier one, and how many stay beside another.
 
+    ``copies_known`` is false before a decode: copies under two names were not looked for.
     ``torn`` counts groups of suspected patients that an earlier split or a table put on two sides.
     """
 
@@ -39,6 +40,7 @@ class SplitSummary:
     new: int
     linked: int
     torn: int
+    copies_known: bool
     sha256: str
 
 
@@ -107,9 +109,21 @@ def split(
     if not (0 <= val < 1 and 0 < test < 1 and val + test < 1):
         words = f"--val {val} and --test {test}: each in [0, 1), test above 0, together below 1."
         raise UsageError(words, "E-FRACTIONS")
+    with locked(root):
+        return _split(root, seed, fractions, file, test_site)
+
+
+def _split(
+    root: Path,
+    seed: int,
+    fractions: tuple[float, float],
+    file: Path | None,
+    test_site: str | None,
+) -> SplitSummary:
+    val = fractions[0]
     manifest = manifest_room.read(root)
     before = read(root) if (root / "split.parquet").is_file() else {}
-    same, unit = _units(root, manifest, []), _units(root, manifest, _suspects(root))
+    same, unit = _units(root, manifest, []), _units(root, manifest, _suspects(root, manifest))
     if file is not None:
         after = _from_file(root, file, manifest, before)
     elif test_site is not None:
@@ -132,6 +146,7 @@ def split(
         len(after) - len(before),
         linked,
         torn,
+        (root / twins.FILE).is_file(),
         digest,
     )
 
@@ -151,6 +166,13 @@ def _left_out(
         words = f"--test-site {site}: the cohort has the sites {', '.join(sorted(set(sites.values())))}."
         raise UsageError(words, "E-SITE")
     held = {unit[p] for p, s in sites.items() if s == site}
+    nobody = [p for p in _nobody(manifest) if unit[p] in held]
+    if nobody:
+        words = (
+            f"--test-site {site}: {len(nobody)} studies there have no PatientID and may only be trained "
+            "on. Scan without --allow-unknown-patient."
+        )
+        raise RefusedError(words, "E-NOPATIENT")
     drawn = _drawn(root, manifest, {}, unit, seed, (val, 0.0))
     after = {p: "test" if unit[p] in held else place for p, place in drawn.items()}
     moved = [p for p in before if after.get(p, before[p]) != before[p]]
@@ -221,9 +243,14 @@ def _strata(root: Path, manifest: Manifest) -> dict[str, str]:
     return {p: f"{sites[p]}|{counts[p] > 1}|{sorted(values.get(p, ()))}" for p in patients}
 
 
-def _suspects(root: Path) -> list[tuple[str, str]]:
+def _suspects(root: Path, manifest: Manifest) -> list[tuple[str, str]]:
     """Return pairs of patients that may be one person: by identifiers, or by near-identical pictures."""
-    return [(r["patient_a"], r["patient_b"]) for r in read_links(root)] + twins.suspects(root)
+    links = [(r["patient_a"], r["patient_b"]) for r in read_links(root)]
+    return links + twins.suspects(root, _owner(manifest))
+
+
+def _owner(manifest: Manifest) -> dict[str, str]:
+    return dict(zip(manifest.column("image_id"), manifest.column("patient_id"), strict=True))
 
 
 def _units(root: Path, manifest: Manifest, pairs: list[tuple[str, str]]) -> dict[str, str]:
@@ -243,15 +270,17 @@ def _units(root: Path, manifest: Manifest, pairs: list[tuple[str, str]]) -> dict
         if one in head and two in head:
             link(one, two)
     first: dict[str, str] = {}
+    owner = _owner(manifest)
     for index in sorted((root / "store").glob("*/index.parquet")):
         size = json.loads((index.parent / "decode.json").read_text())["size"]
         blank = {hashlib.sha256(bytes(2 * size**d)).hexdigest() for d in (2, 3)}
-        table = pq.read_table(index, columns=["pixels", "patient_id", "low", "high"])
+        table = pq.read_table(index, columns=["pixels", "image_id", "low", "high"])
         for row in table.to_pylist():
-            if row["patient_id"] not in head or row["pixels"] in blank:
+            patient = owner.get(row["image_id"])
+            if patient is None or row["pixels"] in blank:
                 continue
             picture = f"{index.parent.name}{row['pixels']}{row['low']}{row['high']}"
-            link(first.setdefault(picture, row["patient_id"]), row["patient_id"])
+            link(first.setdefault(picture, patient), patient)
     return {p: find(p) for p in head}
 
 
@@ -303,7 +332,9 @@ def _from_file(
     if moved:
         words = f"{file.name}: moves {len(moved)} patients of the split that is there ({moved[0]} first)."
         raise RefusedError(words, "E-SPLIT-MOVED")
-    rest = dict.fromkeys((p for p in manifest.patients if p not in after), UNLABELLED)
+    unit = _units(root, manifest, _suspects(root, manifest))
+    beside = {unit[p]: place for p, place in {**after, **before}.items() if p in unit}
+    rest = {p: beside.get(unit[p], UNLABELLED) for p in manifest.patients if p not in after}
     return {**rest, **after, **before}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from medssl.formats.slices import line_up
 
 MIN_SLICES = 3
+TURN_TOLERANCE = 1e-3
 
 Header = dict[str, Any]
 Stacked = tuple[tuple[str, ...], list[str], float | None]
@@ -31,16 +32,30 @@ def stack(headers: dict[str, Header]) -> list[Stacked]:
         if header.get("stack") is None or not uid:
             out.append(((name,), [], None))
             continue
-        turn = tuple(round(v, 3) for v in header["stack"]["orientation"])
-        size = (header["public"]["rows"], header["public"]["columns"])
-        # Raw and presented slices, or two photometries, are never one volume.
-        kind = (header["public"].get("photometric"), header["public"].get("intent"))
+        public, place = header["public"], header["stack"]
+        spacing = (public.get("spacing_row_mm"), public.get("spacing_col_mm"))
+        size = (public["rows"], public["columns"], spacing)
+        # Raw and presented slices, two photometries, frames of reference or echoes are no volume.
+        kind = (
+            public.get("photometric"),
+            public.get("intent"),
+            place.get("frame"),
+            *place["part"][:2],
+        )
+        turn = _turn(place["orientation"], [key[0] for key in series[uid]])
         series[uid][turn, size, kind].append(name)
     for groups in series.values():
         mixed = _mixed(list(groups))
         for names in groups.values():
             out += [(n, [*notes, *mixed], step) for n, notes, step in _volumes(names, headers)]
     return out
+
+
+def _turn(orientation: list[float], known: list[tuple[float, ...]]) -> tuple[float, ...]:
+    """Return the orientation met before that this one equals but for rounding, or this one."""
+    here = np.array(orientation)
+    same = (turn for turn in known if np.abs(np.array(turn) - here).max() < TURN_TOLERANCE)
+    return next(same, tuple(orientation))
 
 
 def _mixed(groups: list[tuple[Any, ...]]) -> list[str]:

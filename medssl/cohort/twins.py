@@ -441,10 +441,9 @@ def read(root: Path) -> pa.Table:
     return table
 
 
-def suspects(root: Path) -> list[tuple[str, str]]:
-    """Return the pairs of different patients who share a picture; none where none were sought."""
-    if not (root / FILE).is_file():
-        return []
-    table = read(root)
-    both = zip(*(table.column(f"patient_{n}").to_pylist() for n in "ab"), strict=True)
-    return sorted({(min(p), max(p)) for p in both if p[0] != p[1]})
+def suspects(root: Path, owner: dict[str, str]) -> list[tuple[str, str]]:
+    """Return the pairs of patients who share a picture; ``owner`` is who has each image now."""
+    table = read(root) if (root / FILE).is_file() else SCHEMA.empty_table()
+    images = (table.column(f"image_id_{n}").to_pylist() for n in "ab")
+    both = [(owner.get(a), owner.get(b)) for a, b in zip(*images, strict=True)]
+    return sorted({(min(a, b), max(a, b)) for a, b in both if a and b and a != b})

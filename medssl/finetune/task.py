@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.cohort import labels as label_room
+from medssl.cohort import manifest as manifest_room
 from medssl.cohort import split as split_room
 from medssl.config import FinetuneConfig
 from medssl.errors import NothingUsableError, UsageError
@@ -65,6 +66,7 @@ def make_task(config: FinetuneConfig, data: Path, store: Store) -> Task:
     place = split_room.read(data)
     owner = store.column("patient_id")
     split_room.check_covers(place, owner, data)
+    split_room.check_units(data, manifest_room.read(data), place)
     images, slices = store.column("image_id"), store.column("slice")
     items = [(str(i), int(s)) for i, s in zip(images, slices, strict=True)]
     values = [label_room.lookup(labels, *item) for item in items]

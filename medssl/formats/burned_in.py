@@ -69,6 +69,8 @@ def _told(ds: Dataset) -> list[str]:
 
 
 def _seen(ds: Dataset) -> list[str]:
+    if dicom_pixels.hides_bits(ds):
+        return ["unused bits of its pixels hold something"]
     values = dicom_pixels.grey_values(ds)[0]
     frames = values[None] if values.ndim == 2 else values
     step = max(1, -(-len(frames) // MAX_FRAMES))

@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pydicom
 from pydicom import datadict
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, UID_dictionary
 
-from medssl.formats import burned_in, codestream, dicom
+from medssl.formats import burned_in, dicom, dicom_pixels, segments
 from medssl.formats.deid_terms import (
     AGES,
     BYTES,
@@ -62,12 +64,6 @@ AGE = re.compile(r"(\d{3})([YMWD])")
 AGE_UNITS = {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}
 
 # Comments inside a compressed frame: T.81 B.2.4.5 (COM, APPn), T.800 A.9.2 (COM).
-COMMENTS = {0xFE, 0x64, *range(0xE0, 0xF0)}
-NEEDED_BYTES = {0xE0: 14, 0xE8: 32, 0xEE: 12}  # JFIF, SPIFF, Adobe: how colours are stored
-STREAM_BEGINS = {0xDA, 0x90}  # SOS, SOT
-ENCODER = re.compile(
-    rb"(\x00\x01)?(Created by OpenJPEG version |Kakadu-v?|Lavc|LEAD Technologies Inc\. V)[\d.]{1,12}\0*"
-)
 
 
 @dataclass(frozen=True)
@@ -141,13 +137,28 @@ def deidentify(paths: list[Path], settings: dict[str, Any]) -> Result:
             words = f"waiting for review: {'; '.join(findings)}. {burned_in.SEE}"
             raise FormatError(words, "R-BURNED-IN")
         rules = Rules(settings["uids"], settings["terms"], int(settings["days"]), _digits(ds))
-        blanked = _clean_pixels(ds)
+        blanked = _cut_tail(ds)
+        shown = dicom_pixels.grey_values(ds)[0]
+        blanked += _clean_frames(ds)
         _clean(ds, rules)
         _sign(ds, str(settings["patient"]))
         out = io.BytesIO()
         pydicom.dcmwrite(out, ds, enforce_file_format=True)
+        _check_picture(out, shown)
     data = {"sop_uid": str(ds.SOPInstanceUID), "dropped": dict(rules.dropped), "blanked": blanked}
     return data, [np.frombuffer(out.getvalue(), np.uint8)]
+
+
+def _check_picture(copy: io.BytesIO, shown: npt.NDArray[np.float32]) -> None:
+    """Raise FormatError unless a copy, read again, shows the very values of its source."""
+    words = "a copy would not show the same picture: an element that it needs may not leave"
+    copy.seek(0)
+    try:
+        again = dicom_pixels.grey_values(pydicom.dcmread(copy))[0]
+    except FormatError as error:
+        raise FormatError(f"{words} ({error.sentence})", "E-PIXELS") from error
+    if again.shape != shown.shape or not np.array_equal(again, shown, equal_nan=True):
+        raise FormatError(words, "E-PIXELS")
 
 
 def _image(path: Path, *, pixels: bool) -> Dataset:
@@ -355,25 +366,36 @@ def _sign(ds: Dataset, patient: str) -> None:
     ds.LongitudinalTemporalInformationModified = "MODIFIED"
 
 
-def _clean_pixels(ds: Dataset) -> int:
-    """Blank the text inside compressed frames and cut what follows native pixels; return its bytes."""
+def _cut_tail(ds: Dataset) -> int:
+    """Cut what follows native pixels; return its bytes."""
     if not isinstance(ds.get("PixelData"), bytes):
         raise FormatError("holds no pixel data", "E-TRUNCATED")
     element = ds["PixelData"]
+    wanted = _native_bytes(ds)
+    extra = len(element.value) - wanted
+    if UID(str(ds.file_meta.TransferSyntaxUID)).is_encapsulated or extra <= 0:
+        return 0
+    element.value = element.value[:wanted]
+    return extra
+
+
+def _clean_frames(ds: Dataset) -> int:
+    """Blank the text inside compressed frames; return its bytes."""
     if not UID(str(ds.file_meta.TransferSyntaxUID)).is_encapsulated:
-        wanted = _native_bytes(ds)
-        extra = max(0, len(element.value) - wanted)
-        if extra:
-            element.value = element.value[:wanted]
-        return extra
-    data = bytearray(element.value)
-    blanked = 0
-    for start, stop in _fragments(bytes(data)):
-        for begin, end in _comments(bytes(data[start:stop])):
-            data[start + begin : start + end] = bytes(end - begin)
+        return 0
+    element = ds["PixelData"]
+    frames, blanked = [], 0
+    for frame in generate_frames(element.value, number_of_frames=dicom.matrix(ds)[2]):
+        held = bytearray(frame)
+        for begin, end in segments.texts(frame):
+            held[begin:end] = bytes(end - begin)
             blanked += end - begin
+        frames.append(bytes(held))
     if blanked:
-        element.value = bytes(data)
+        element.value = encapsulate(frames)
+        for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+            if keyword in ds:
+                delattr(ds, keyword)
     return blanked
 
 
@@ -385,35 +407,3 @@ def _native_bytes(ds: Dataset) -> int:
     if "422" in text(ds, "PhotometricInterpretation"):
         total = total * 2 // 3
     return total + total % 2
-
-
-def _fragments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where the fragments of encapsulated pixels begin and end; the offset table is the first."""
-    at = 0
-    while at + 8 <= len(data) and data[at : at + 4] == b"\xfe\xff\x00\xe0":
-        length = int.from_bytes(data[at + 4 : at + 8], "little")
-        yield at + 8, at + 8 + length
-        at += 8 + length
-
-
-def _comments(frame: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where a frame holds text that no decoder needs: comments, application data, a tail."""
-    if frame.startswith(codestream.JP2_BOX):
-        words = "its JPEG 2000 frames are wrapped in boxes that may hold text; store it again"
-        raise FormatError(words, "E-BOXES")
-    if not frame.startswith((codestream.JPEG_START, codestream.J2K_START)):
-        return
-    at = 2
-    while at + 4 <= len(frame) and frame[at] == 0xFF and frame[at + 1] not in STREAM_BEGINS:
-        if frame[at + 1] == 0xFF:
-            at += 1
-            continue
-        size = int.from_bytes(frame[at + 2 : at + 4], "big")
-        begin, end = at + 4 + NEEDED_BYTES.get(frame[at + 1], 0), at + 2 + size
-        known = ENCODER.fullmatch(frame[at + 4 : end])
-        if frame[at + 1] in COMMENTS and begin < end <= len(frame) and known is None:
-            yield begin, end
-        at = end
-    last = frame.rfind(b"\xff\xd9") + 2
-    if last > 1 and len(frame) - last > 1:
-        yield last, len(frame)

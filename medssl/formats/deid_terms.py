@@ -92,7 +92,8 @@ TIMES = _words("StudyTime SeriesTime AcquisitionTime ContentTime Radiopharmaceut
 BYTES = _words(
     """
     PixelData RedPaletteColorLookupTableData GreenPaletteColorLookupTableData
-    BluePaletteColorLookupTableData
+    BluePaletteColorLookupTableData SegmentedRedPaletteColorLookupTableData
+    SegmentedGreenPaletteColorLookupTableData SegmentedBluePaletteColorLookupTableData
     """
 )
 KINDS = (

@@ -1,5 +1,6 @@
 """DICOM headers: one file to its manifest row. Runs inside the isolated worker only."""
 
+import hashlib
 import io
 import math
 import re
@@ -14,6 +15,7 @@ from pydicom.dataset import Dataset
 from medssl.formats import enhanced
 from medssl.formats.elements import has, text, value
 from medssl.formats.geometry import FormatError
+from medssl.formats.limits import MIB, declared_bytes
 
 # One named decoder per syntax; None is pydicom's own reader of uncompressed pixels.
 DECODERS: dict[str, str | None] = {
@@ -68,10 +70,10 @@ NON_IMAGE = (
     "Measurements Storage",
     "Instance Creation",
 )
-MAX_DECLARED_BYTES = 256 << 20
 STACK_MODALITIES = {"CT", "MR", "PT", "NM"}
 PREFIX = bytes(128) + b"DICM"
 META_BYTES = 2048
+GROUP_LENGTH = b"\x02\x00\x00\x00"
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 INFLATE_STEP = 1 << 20
 EXPLICIT_VR = re.compile(rb"[A-Z]{2}")
@@ -133,13 +135,16 @@ def _check_inflated(path: Path) -> None:
         FormatError: it unpacks to more than one file may hold.
     """
     data = path.read_bytes()
+    if data[132:136] != GROUP_LENGTH:
+        return  # without the length of its meta group, only the limits of the process hold
     at = 144 + int.from_bytes(data[140:144], "little")
     stream, total, chunk = zlib.decompressobj(-zlib.MAX_WBITS), 0, data[at:]
     try:
         while chunk and not stream.eof:
             total += len(stream.decompress(chunk, INFLATE_STEP))
-            if total > MAX_DECLARED_BYTES:
-                raise FormatError("unpacks to more than 256 MiB", "E-BOMB")
+            if total > declared_bytes():
+                words = f"unpacks to more than {declared_bytes() // MIB} MiB (MEDSSL_FILE_MIB)"
+                raise FormatError(words, "E-BOMB")
             chunk = stream.unconsumed_tail
     except zlib.error as error:
         raise FormatError("the deflated data set is broken or cut off", "E-TRUNCATED") from error
@@ -192,8 +197,24 @@ def header(path: Path) -> dict[str, Any]:
         "private": _private(ds),
         "stack": _stack(ds, frames, notes),
         "volume": geometry is not None,
+        "identity": identity(text(ds, "PatientID"), text(ds, "SOPInstanceUID")),
         "burned_in": text(ds, "BurnedInAnnotation").upper() == "YES",
     }
+
+
+def identity(patient_id: str, sop_uid: str) -> str:
+    """Return a digest of whose object a file held at scan; decode compares it."""
+    return hashlib.sha256(
+        f"{patient_id}\x1f{sop_uid}".encode(errors="surrogateescape")
+    ).hexdigest()[:16]
+
+
+def check_identity(path: Path, expected: str) -> None:
+    """Raise FormatError if a file holds another patient or object than it did at scan."""
+    ds = read(path, pixels=False)
+    if identity(text(ds, "PatientID"), text(ds, "SOPInstanceUID")) != expected:
+        words = "holds another patient or object than when it was scanned; scan again with --update"
+        raise FormatError(words, "E-CHANGED")
 
 
 def _private(ds: Dataset) -> dict[str, str]:
@@ -222,6 +243,8 @@ def _type_notes(ds: Dataset, frames: int, *, volume: bool) -> list[str]:
     notes = ["W-LOCALIZER"] if "LOCALIZER" in kinds else []
     if text(ds, "PresentationIntentType").upper() == "FOR PROCESSING":
         notes.append("W-PROCESSING")
+    if text(ds, "Modality") == "CT" and not enhanced.is_hounsfield(ds):
+        notes.append("W-NOHU")
     sop = u.UID(str(value(ds, "SOPClassUID") or "")).name
     if "Secondary Capture" in sop or text(ds, "Modality").upper() in {"SC", "OT"}:
         notes.append("W-SECONDARY")
@@ -284,11 +307,12 @@ def matrix(ds: Dataset) -> tuple[int, int, int]:
         raise FormatError(
             f"impossible size {rows} x {columns} x {frames} at {depth} bits", "E-HEADER"
         )
-    if rows * columns * frames * depth / 8 > MAX_DECLARED_BYTES:
-        raise FormatError(
-            f"declares {rows} x {columns} x {frames} pixels, more than 256 MiB",
-            "E-BOMB",
+    if rows * columns * frames * depth / 8 > declared_bytes():
+        words = (
+            f"declares {rows} x {columns} x {frames} pixels, more than {declared_bytes() // MIB} MiB "
+            "(MEDSSL_FILE_MIB)"
         )
+        raise FormatError(words, "E-BOMB")
     return rows, columns, frames
 
 
@@ -326,8 +350,7 @@ def _stack(ds: Dataset, frames: int, notes: list[str]) -> dict[str, Any] | None:
     """Return what places a single slice in a volume; localizers belong to none."""
     if frames > 1 or text(ds, "Modality") not in STACK_MODALITIES or "W-LOCALIZER" in notes:
         return None
-    position = enhanced.vector(ds, "ImagePositionPatient", 3)
-    orientation = enhanced.vector(ds, "ImageOrientationPatient", 6)
+    position, orientation = enhanced.placed(ds)
     told = value(ds, "ImagePositionPatient"), value(ds, "ImageOrientationPatient")
     if (told[0] and position is None) or (told[1] and not enhanced.is_plane(orientation)):
         words = (
@@ -343,4 +366,5 @@ def _stack(ds: Dataset, frames: int, notes: list[str]) -> dict[str, Any] | None:
         "AcquisitionNumber",
     )
     part = [text(ds, k)[:16] for k in parts]
-    return {"position": position, "orientation": orientation, "part": part}
+    frame = text(ds, "FrameOfReferenceUID")
+    return {"position": position, "orientation": orientation, "part": part, "frame": frame}

@@ -22,6 +22,7 @@ from medssl.formats.geometry import (
     spacing_of,
     to_house_order,
 )
+from medssl.formats.slices import is_axial
 from medssl.formats.voi import voi_of
 
 GREY = {"MONOCHROME1", "MONOCHROME2"}
@@ -36,6 +37,8 @@ COLOUR = {
     "PALETTE COLOR",
 }
 RGB_LIKE = COLOUR - {"PALETTE COLOR"}
+JPEG2000_ONLY = {"YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"}
+JPEG2000 = {u.JPEG2000, u.JPEG2000Lossless, u.HTJ2K, u.HTJ2KLossless, u.HTJ2KLosslessRPCL}
 NATIVE = {syntax for syntax, decoder in DECODERS.items() if decoder is None}
 BROKEN_TABLE = (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError)
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -51,7 +54,7 @@ def pixels(paths: list[Path]) -> Pixels:
         FormatError: no decoder, too few bytes, broken rescale, or a broken stack geometry.
     """
     if len(paths) > 1:
-        return _stack([_slice(p, k, len(paths)) for k, p in enumerate(paths, start=1)])
+        return _stack(paths)
     ds = read(paths[0], pixels=True)
     check_image(ds)
     _, _, frames = matrix(ds)
@@ -67,7 +70,9 @@ def pixels(paths: list[Path]) -> Pixels:
     placed = values[geometry.order]
     ends = geometry.positions[geometry.order[[0, -1]]]
     made = _volume(placed, ends, geometry.orientation, spacing, facts)
-    index = tuple(int(geometry.order[k]) for k in made.slice_index)
+    index = made.slice_index
+    if is_axial(list(geometry.orientation)):  # else the planes are not the frames
+        index = tuple(int(geometry.order[k]) for k in index)
     return Pixels(made.array, made.spacing_mm, made.affine_lps, slice_index=index, **facts)
 
 
@@ -85,38 +90,32 @@ def _facts(ds: Dataset, units: str, padding: float) -> dict[str, Any]:
     }
 
 
-def _slice(path: Path, place: int, count: int) -> Dataset:
-    """Read one slice of a volume whole, or say which one is broken; a volume with a hole is none."""
-    try:
-        ds = read(path, pixels=True)
-        check_image(ds)
-        matrix(ds)
-    except FormatError as error:
-        words = f"slice {place} of {count} of this volume: {error.sentence}"
-        raise FormatError(words, error.code) from error
-    return ds
-
-
-def _stack(datasets: list[Dataset]) -> Pixels:
-    turn = np.asarray(enhanced.vector(datasets[0], "ImageOrientationPatient", 6), dtype=float)
-    positions = np.array([enhanced.vector(d, "ImagePositionPatient", 3) for d in datasets], float)
-    order = np.argsort(positions @ np.cross(turn[:3], turn[3:]), kind="stable")
-    planes = [_plane(datasets[i], k, len(order)) for k, i in enumerate(order, start=1)]
-    photometrics = {text(d, "PhotometricInterpretation") for d in datasets}
-    if len(photometrics) > 1:
+def _stack(paths: list[Path]) -> Pixels:
+    """Read the slices of a volume one by one; one that is broken is named, and sets all aside."""
+    heads = [read(p, pixels=False) for p in paths]
+    places = [enhanced.placed(ds) for ds in heads]
+    turn, positions = np.array(places[0][1], float), np.array([p for p, _ in places], float)
+    if len({text(d, "PhotometricInterpretation") for d in heads}) > 1:
         raise FormatError("its slices are stored in different photometries", "E-MIXED")
-    facts = _facts(datasets[0], planes[0][1], float(np.mean([p[2] for p in planes])))
-    stack = np.stack([plane[0] for plane in planes])
-    spacing, _ = pixel_spacing(datasets[0])
+    order = np.argsort(positions @ np.cross(turn[:3], turn[3:]), kind="stable")
+    rows, columns, _ = matrix(heads[0])
+    stack = np.empty((len(paths), rows, columns), np.float32)
+    padding, units = np.zeros(len(paths)), set()
+    for place, k in enumerate(order):
+        try:
+            ds = read(paths[k], pixels=True)
+            check_image(ds)
+            matrix(ds)
+            stack[place], unit, padding[place] = grey_values(ds)
+            units.add(unit)
+        except FormatError as error:
+            words = f"slice {place + 1} of {len(paths)} of this volume: {error.sentence}"
+            raise FormatError(words, error.code) from error
+    if len(units) > 1:
+        raise FormatError("its slices have different units", "E-MIXED")
+    facts = _facts(heads[0], units.pop(), float(padding.mean()))
+    spacing, _ = pixel_spacing(heads[0])
     return _volume(stack, positions[order[[0, -1]]], turn, spacing, facts)
-
-
-def _plane(ds: Dataset, place: int, count: int) -> tuple[npt.NDArray[np.float32], str, float]:
-    try:
-        return grey_values(ds)
-    except FormatError as error:
-        words = f"slice {place} of {count} of this volume: {error.sentence}"
-        raise FormatError(words, error.code) from error
 
 
 def _volume(
@@ -132,8 +131,7 @@ def _volume(
     step = (ends[1] - ends[0]) / (len(stack) - 1)
     affine = slice_affine(ends[0], orientation, (spacing[0], spacing[1]), step)
     array, affine, index = to_house_order(stack, affine)
-    house = np.ascontiguousarray(array)
-    return Pixels(house, spacing_of(affine), affine, slice_index=index, **facts)
+    return Pixels(array, spacing_of(affine), affine, slice_index=index, **facts)
 
 
 def grey_values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str, float]:
@@ -143,12 +141,16 @@ def grey_values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str, float]:
         raise FormatError("its photometric interpretation is absent or unknown", "E-PHOTOMETRIC")
     grey = photometric in GREY
     samples, wanted = int(ds.get("SamplesPerPixel") or 1), 3 if photometric in RGB_LIKE else 1
+    jpeg2000 = str(ds.file_meta.TransferSyntaxUID) in JPEG2000
+    if photometric in JPEG2000_ONLY and not jpeg2000:
+        words = f"{photometric} outside JPEG 2000; its colours cannot be told"
+        raise FormatError(words, "E-PHOTOMETRIC")
     if samples != wanted:
         words = f"{photometric} has {wanted} sample(s) per pixel, the header says {samples}"
         raise FormatError(words, "E-PHOTOMETRIC")
     stored = _decode(ds, raw=grey or photometric == "PALETTE COLOR")
     if photometric == "PALETTE COLOR":
-        return _luminance(_coloured(stored, ds)), "stored", 0.0
+        return _luminance(_coloured(_used_bits(stored, ds), ds)), "stored", 0.0
     if not grey:
         return _luminance(stored), "stored", 0.0
     stored = _used_bits(stored, ds)
@@ -156,7 +158,7 @@ def grey_values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str, float]:
     padding = _padding(stored, ds)
     if padding is not None:
         values[padding] = np.nan
-    units = "HU" if text(ds, "Modality") == "CT" else "stored"
+    units = "HU" if text(ds, "Modality") == "CT" and enhanced.is_hounsfield(ds) else "stored"
     return values, units, 0.0 if padding is None else float(padding.mean())
 
 
@@ -273,6 +275,25 @@ def _used_bits(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[Any]:
     return (stored << above if native else stored << shift) >> shift
 
 
+def hides_bits(ds: Dataset) -> bool:
+    """Return whether bits beyond BitsStored hold anything but zeros or the sign."""
+    if (
+        text(ds, "PhotometricInterpretation") not in GREY | {"PALETTE COLOR"}
+        or "PixelData" not in ds
+    ):
+        return False
+    stored = _decode(ds, raw=True)
+    bits, allocated = int(ds.BitsStored), stored.dtype.itemsize * 8
+    high = int(ds.get("HighBit", bits - 1))
+    if stored.dtype.kind not in "iu" or bits >= allocated:
+        return False
+    plain = stored.astype(np.int64) & ((1 << allocated) - 1)
+    above, below = plain >> (high + 1), plain & ((1 << (high + 1 - bits)) - 1)
+    sign = (1 << (allocated - high - 1)) - 1
+    negative = (plain >> high) & 1 if stored.dtype.kind == "i" else np.zeros_like(plain)
+    return bool(below.any() or ((above != 0) & ~((above == sign) & (negative == 1))).any())
+
+
 def _modality(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[np.float32]:
     """Apply the modality LUT; an enhanced object may have one per frame (PS3.3 C.7.6.16.2.9)."""
     frames = list(ds.get("PerFrameFunctionalGroupsSequence") or [])
@@ -280,6 +301,9 @@ def _modality(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[np.float32]:
     if stored.ndim == 3 and len(own) == len(stored) and all(own):
         pairs = zip(stored, own, strict=True)
         return np.stack([_rescaled(plane, item[0]) for plane, item in pairs])
+    if any(own):
+        words = "some frames say how their values are to be read and others do not"
+        raise FormatError(words, "E-RESCALE")
     transform = enhanced.functional(ds, "PixelValueTransformationSequence")
     return _rescaled(stored, ds if transform is None else transform)
 

@@ -62,6 +62,25 @@ def functional(ds: Dataset, sequence: str, frame: int = 0) -> Dataset | None:
     return None
 
 
+def placed(ds: Dataset) -> tuple[list[float] | None, list[float] | None]:
+    """Return position and orientation of a single slice: its own, or its first frame's."""
+    position = vector(ds, "ImagePositionPatient", 3)
+    orientation = vector(ds, "ImageOrientationPatient", 6)
+    if position is None and (item := functional(ds, "PlanePositionSequence")) is not None:
+        position = vector(item, "ImagePositionPatient", 3)
+    if orientation is None and (item := functional(ds, "PlaneOrientationSequence")) is not None:
+        orientation = vector(item, "ImageOrientationPatient", 6)
+    return position, orientation
+
+
+def is_hounsfield(ds: Dataset) -> bool:
+    """Return whether a CT says how to get Hounsfield units (PS3.3 C.8.2.1.1.2, C.11.1.1.2)."""
+    item = functional(ds, "PixelValueTransformationSequence")
+    source = ds if item is None else item
+    rescaled = "RescaleSlope" in source or "ModalityLUTSequence" in source
+    return rescaled and str(source.get("RescaleType") or "HU").strip().upper() == "HU"
+
+
 def frame_geometry(ds: Dataset) -> FrameGeometry | None:
     """Return the geometry of an enhanced object whose frames are one volume; None for all else.
 
@@ -71,7 +90,7 @@ def frame_geometry(ds: Dataset) -> FrameGeometry | None:
     frames = list(value(ds, "PerFrameFunctionalGroupsSequence") or [])
     if len(frames) < MIN_FRAMES or len(frames) != int(value(ds, "NumberOfFrames") or 1):
         return None
-    turns, places = [], []
+    turns, places, sizes = [], [], set()
     for k in range(len(frames)):
         plane = functional(ds, "PlaneOrientationSequence", k)
         position = functional(ds, "PlanePositionSequence", k)
@@ -81,10 +100,12 @@ def frame_geometry(ds: Dataset) -> FrameGeometry | None:
         place = vector(position, "ImagePositionPatient", 3)
         if turn is None or place is None:
             return None
+        measures = functional(ds, "PixelMeasuresSequence", k)
+        sizes.add(None if measures is None else tuple(vector(measures, "PixelSpacing", 2) or ()))
         turns.append(turn)
         places.append(place)
     orientation, positions = np.array(turns), np.array(places)
-    if np.abs(orientation - orientation[0]).max() > 1e-3:
+    if np.abs(orientation - orientation[0]).max() > 1e-3 or len(sizes) > 1:
         return None
     line = line_up(positions, orientation[0])
     if line is None:

@@ -100,12 +100,13 @@ def _scaled(
     """Return the picture in [0, 1], dark to bright, and what 0 and 1 stand for."""
     if config.scaling == "window":
         return _shown(pixels, finite)
-    values = -pixels.array if pixels.inverted else pixels.array
-    low, high, name = _limits(values[finite], pixels, config)
+    # Hounsfield units mean the same however they are shown.
+    values = -pixels.array if pixels.inverted and pixels.units != "HU" else pixels.array
+    low, high, name = _limits(values.ravel() if finite.all() else values[finite], pixels, config)
     if not high > low or not np.isfinite(high - low):
         raise FormatError(f"the picture is constant (every pixel {low:g})", "E-CONSTANT")
     unit = _unit(values, finite, low, high)
-    if name == "hu" and unit[finite].max() == unit[finite].min():
+    if name == "hu" and np.ptp(unit if finite.all() else unit[finite]) == 0:
         words = f"every pixel lies outside {low:g} to {high:g} HU, or is the same (ct_range_hu)"
         raise FormatError(words, "E-CONSTANT")
     return unit, _Scale(low, high, pixels.units, name)

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from medssl.formats.geometry import FormatError, Pixels
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+TURNED, SIDEWAYS = 274, {5, 6, 7, 8}
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -25,10 +27,16 @@ def _open(path: Path) -> Image.Image:
         raise FormatError("not a readable PNG, JPEG or TIFF", "E-RASTER") from error
 
 
+def _tag(image: Image.Image, number: int) -> Any:
+    return getattr(image, "tag_v2", {}).get(number)
+
+
 def header(path: Path) -> dict[str, Any]:
     """Read the size of one picture; the same three parts as ``dicom.header``."""
     with _open(path) as image:
         columns, rows = image.size
+        if image.getexif().get(TURNED) in SIDEWAYS:
+            columns, rows = rows, columns
         bits = 16 if image.mode.startswith("I") else 8
     public = {"rows": rows, "columns": columns, "frames": 1, "bits": bits, "notes": []}
     return {"public": public, "private": {}, "stack": None, "volume": False}
@@ -40,7 +48,10 @@ def pixels(path: Path) -> Pixels:
         pages = getattr(image, "n_frames", 1)
         if pages > 1:
             raise FormatError(f"holds {pages} pages; one picture per file is read", "E-PAGES")
+        if image.mode.startswith("I;16") and _tag(image, PHOTOMETRIC) == WHITE_IS_ZERO:
+            raise FormatError("16-bit TIFF with white as zero is not read", "E-PHOTOMETRIC")
         try:
+            image = ImageOps.exif_transpose(image)
             if image.mode in {"P", "RGBA", "LA", "CMYK", "YCbCr"}:
                 image = image.convert("RGB")
             array = np.asarray(image, dtype=np.float32)

@@ -71,8 +71,11 @@ def decode(paths: list[Path], settings: dict[str, Any]) -> Result:
     source = hashlib.sha256()
     for path in (half for whole in paths for half in nifti.sources(whole)):
         source.update(path.read_bytes())
+    for path, expected in zip(paths, settings.get("identities", ()), strict=False):
+        dicom.check_identity(path, expected)
+    config = {k: v for k, v in settings.items() if k != "identities"}
     pixels = read_pixels(paths)
-    made = prepare(pixels, DecodeConfig.model_validate(settings))
+    made = prepare(pixels, DecodeConfig.model_validate(config))
     data = {
         "source": source.hexdigest(),
         "slice_index": made.slice_index,

@@ -62,7 +62,9 @@ def voi_of(ds: Any) -> Voi | None:
         if width >= least and width > 0:
             return Voi(function, centre, width)
     items = list(ds.get("VOILUTSequence") or [])
-    return _table(items[0]) if items else None
+    intercept = _first(ds, "RescaleIntercept")
+    signed = ds.get("PixelRepresentation") == 1 or (intercept is not None and intercept < 0)
+    return _table(items[0], signed=signed) if items else None
 
 
 def _first(ds: Any, keyword: str) -> float | None:
@@ -76,11 +78,14 @@ def _first(ds: Any, keyword: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _table(item: Any) -> Voi | None:
+def _table(item: Any, *, signed: bool) -> Voi | None:
     try:
-        first = int(item.LUTDescriptor[1])
+        count, first = int(item.LUTDescriptor[0]) or 1 << 16, int(item.LUTDescriptor[1])
         raw = item.LUTData
-        data = np.frombuffer(raw, "<u2") if isinstance(raw, bytes) else np.asarray(raw)
+        packed = "u1" if isinstance(raw, bytes) and len(raw) in {count, count + 1} else "<u2"
+        data = np.frombuffer(raw, packed)[:count] if isinstance(raw, bytes) else np.asarray(raw)
+        # Implicit VR cannot say that the first value is signed.
+        first -= 65536 if signed and first > 32767 else 0
         entries = data.astype(np.float64)
     except (AttributeError, TypeError, ValueError, IndexError):
         return None

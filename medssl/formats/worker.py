@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from medssl.errors import MedsslError
+from medssl.formats.limits import MIB, memory_bytes
 
-MEMORY_BYTES = 2 << 30
 DEADLINE_S = 10.0
 SECONDS_PER_MB = 1.0
 STARTUP_S = 120.0
@@ -164,7 +164,7 @@ class _Child:
     def _start(self) -> None:
         self.connection, other = Pipe()
         handle = other.fileno()
-        command = [sys.executable, "-P", "-c", BOOT, str(handle), str(MEMORY_BYTES)]
+        command = [sys.executable, "-P", "-c", BOOT, str(handle), str(memory_bytes())]
         threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         places = os.pathsep.join(str(Path(p).absolute()) for p in sys.path)
         self.process = subprocess.Popen(
@@ -211,7 +211,7 @@ class _Child:
         """Read what the child sent; None for its first word, that it is ready."""
         try:
             if not self.ready:
-                self.connection.recv_bytes(MEMORY_BYTES)
+                self.connection.recv_bytes(memory_bytes())
                 # Starting a child is not the file's fault: the clock of the job runs from here.
                 self.ready, self.since, self.failed_starts = True, time.monotonic(), 0
                 return None
@@ -307,13 +307,13 @@ def _megabytes(job: Job) -> float:
 
 
 def _receive(connection: Connection, key: str) -> Answer:
-    head = json.loads(connection.recv_bytes(MEMORY_BYTES).decode())
+    head = json.loads(connection.recv_bytes(memory_bytes()).decode())
     arrays = []
     for shape, dtype in head["arrays"]:
         kind = np.dtype(str(dtype))
         if kind.hasobject:
             raise ValueError(f"arrays of {kind} are not sent")
-        flat = np.frombuffer(connection.recv_bytes(MEMORY_BYTES), dtype=kind)
+        flat = np.frombuffer(connection.recv_bytes(memory_bytes()), dtype=kind)
         arrays.append(flat.reshape([int(n) for n in shape]))
     return Answer(key, head["code"], head["sentence"], head["data"], tuple(arrays))
 
@@ -367,7 +367,7 @@ def _answer(
     except FormatError as error:
         return {"code": error.code, "sentence": error.sentence, "data": {}}, []
     except MemoryError:
-        words = "needs more memory than one file may take (2 GiB)"
+        words = f"needs more memory than one file may take ({memory_bytes() // MIB} MiB, MEDSSL_WORKER_MIB)"
         return {"code": "E-MEMORY", "sentence": words, "data": {}}, []
     except KeyboardInterrupt:
         raise

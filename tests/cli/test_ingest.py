@@ -38,6 +38,10 @@ def files(cohort):
     return {Path(r["file"]).name: r for r in read_table(cohort / "private" / "files.csv")}
 
 
+def suspects(cohort):
+    return twins.suspects(cohort, {r["image_id"]: r["patient_id"] for r in rows(cohort)})
+
+
 def scan(source, cohort, *more, site="a"):
     return run("scan", source, "--site", site, "--out", cohort, *more)
 
@@ -62,7 +66,7 @@ def test_suspicions_are_listed_linked_and_never_merged(persons, tmp_path, capsys
     assert scan(persons, cohort) == 0
     assert "3 pair(s) of identifiers may be one person" in capsys.readouterr().out
     assert len({r["patient_id"] for r in rows(cohort)}) == 6
-    merge = read_table(cohort / "private" / "merge.csv")
+    merge = read_table(cohort / "private" / "suspects.csv")
     assert {(r["patient_id"], r["same_as"]) for r in merge} == {
         ("aB1", "Ab1"),
         (FULL_WIDTH, "Ab1"),
@@ -78,7 +82,7 @@ def test_suspicions_are_listed_linked_and_never_merged(persons, tmp_path, capsys
             assert place[link["patient_a"]] == place[link["patient_b"]]
     capsys.readouterr()
     (cohort / "split.parquet").unlink()
-    assert scan(persons, cohort, "--update", "--merge", cohort / "private" / "merge.csv") == 0
+    assert scan(persons, cohort, "--update", "--merge", cohort / "private" / "suspects.csv") == 0
     assert "may be one person" not in capsys.readouterr().out
     assert len({r["patient_id"] for r in rows(cohort)}) == 3
     told = {r["patient_id"] for r in files(cohort).values()}
@@ -144,7 +148,7 @@ def test_chains_end_where_following_them_ends(table):
             assert circle or not direct
             return
         assert not circle
-        assert {a: got.settle(("", a))[1] for a in direct} == {
+        assert {a: got.settle("s", ("", a))[1] for a in direct} == {
             a: line[-1] for a, line in seen.items()
         }
 
@@ -247,6 +251,7 @@ def test_final_verdicts_after_decode(tmp_path):
 
 
 def test_an_unchanged_file_is_not_opened_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("medssl.cohort.cache.FRESH_NS", 0)
     for k in range(5):
         path = write(tmp_path / "src" / f"{k}.dcm", k)
         os.utime(path, (1_600_000_000, 1_600_000_000))
@@ -283,11 +288,14 @@ def many(tmp_path_factory):
     return source
 
 
+CACHES = {".lock", "headers.jsonl", "tree.sha256"}
+
+
 def fingerprint(cohort):
     """Bytes of everything that a scan and a decode write, but for locks, times and the cache's order."""
     out = {}
     for path in sorted(cohort.rglob("*")):
-        if path.is_file() and path.name not in {".lock", "headers.jsonl"}:
+        if path.is_file() and path.name not in CACHES:
             out[path.relative_to(cohort).as_posix()] = path.read_bytes()
     return out
 
@@ -310,16 +318,19 @@ def test_stopped_anywhere_and_called_again(many, tmp_path, monkeypatch):
         yield ["scan", many, "--site", "a", "--out", cohort], cohort / "manifest.parquet"
         yield ["decode", cohort, "--size", 32], None
 
+    lasted = []
     for words, _ in verbs(whole):
+        begun = time.monotonic()
         process = start(*words)
         assert process.communicate()[1] == b""
         assert process.returncode == 0
+        lasted.append(time.monotonic() - begun)
     dice, kills = random.Random(5), 0
-    for words, done in verbs(torn):
+    for (words, done), seconds in zip(verbs(torn), lasted, strict=True):
         for attempt in range(12):
             process = start(*words)
             if attempt < 5:
-                time.sleep(dice.uniform(0.6, 2.2))
+                time.sleep(dice.uniform(0.3, 0.95) * seconds)
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     kills += 1
@@ -385,7 +396,7 @@ def test_near_copies_are_kept_on_one_side(tmp_path):
     cohort = tmp_path / "c"
     assert scan(tmp_path / "src", cohort) == 0
     assert run("decode", cohort, "--size", 64) == 0
-    pairs = twins.suspects(cohort)
+    pairs = suspects(cohort)
     told = files(cohort)
     assert {frozenset(p) for p in pairs} == {
         frozenset({told["copy.dcm"]["pseudonym"], told["3.dcm"]["pseudonym"]})
@@ -409,10 +420,94 @@ def test_a_corrected_patient_corrects_the_pairs(tmp_path):
     cohort, table = tmp_path / "c", tmp_path / "merge.csv"
     assert scan(tmp_path / "src", cohort) == 0
     assert run("decode", cohort, "--size", 32) == 0
-    assert len(twins.suspects(cohort)) == 1
+    assert len(suspects(cohort)) == 1
     table.write_text("patient_id,same_as\nCOPY,P1\n")  # not P3, whose picture it is
     assert scan(tmp_path / "src", cohort, "--update", "--merge", table) == 0
     assert run("decode", cohort, "--size", 32) == 0
     told = files(cohort)
     wanted = tuple(sorted({told["3.dcm"]["pseudonym"], told["1.dcm"]["pseudonym"]}))
-    assert twins.suspects(cohort) == [wanted]
+    assert suspects(cohort) == [wanted]
+
+
+def test_decode_sees_that_a_file_became_another_patients(tmp_path):
+    """Two files change places after the scan: neither picture is stored under the other's name."""
+    a, b = write(tmp_path / "src" / "a.dcm", 1), write(tmp_path / "src" / "b.dcm", 2)
+    write(tmp_path / "src" / "c.dcm", 3)
+    assert scan(tmp_path / "src", tmp_path / "c") == 0
+    a.rename(tmp_path / "x")
+    b.rename(a)
+    (tmp_path / "x").rename(b)
+    assert run("decode", tmp_path / "c", "--size", 16) == 0
+    told = files(tmp_path / "c")
+    assert {n: r["code"] for n, r in told.items()} == {
+        "a.dcm": "E-CHANGED",
+        "b.dcm": "E-CHANGED",
+        "c.dcm": "",
+    }
+    assert scan(tmp_path / "src", tmp_path / "c", "--update") == 0
+    assert run("decode", tmp_path / "c", "--size", 16) == 0
+    assert {r["code"] for r in files(tmp_path / "c").values()} == {""}
+
+
+def test_confirmed_identities_stay_confirmed_and_rejected_ones_rejected(tmp_path):
+    """A plain --update neither forgets what was merged nor merges what was only suspected."""
+    for k, name in enumerate(["p1", "P1", "x2", "X2"]):
+        write(tmp_path / "src" / f"{k}.dcm", k, PatientID=name)
+    cohort, table = tmp_path / "c", tmp_path / "mine.csv"
+    assert scan(tmp_path / "src", cohort) == 0
+    table.write_text("patient_id,same_as,site\np1,P1,a\nghost,P1,a\np1,x2,elsewhere\n")
+    assert scan(tmp_path / "src", cohort, "--update", "--merge", table) == 0
+    table.unlink()
+    for _ in range(3):
+        assert scan(tmp_path / "src", cohort, "--update") == 0
+        told = {n: r["pseudonym"] for n, r in files(cohort).items()}
+        assert told["0.dcm"] == told["1.dcm"]
+        assert len(set(told.values())) == 3
+        assert len(read_table(cohort / "private" / "suspects.csv")) == 1
+    assert json.loads((cohort / "cohort.json").read_text())["merge_unused"] == 2
+
+
+def test_a_table_that_contradicts_itself_names_no_site(tmp_path):
+    write(tmp_path / "src" / "1.dcm", 1, PatientID="007")
+    write(tmp_path / "src" / "2.dcm", 2, PatientID="8")
+    (tmp_path / "t.csv").write_text("patient_id,site\n007,A\n007,B\n8,A\n")
+    base = ["scan", tmp_path / "src", "--site-column", "site", "--table", tmp_path / "t.csv"]
+    assert run(*base, "--out", tmp_path / "c") == 0
+    assert files(tmp_path / "c")["1.dcm"]["code"] == "E-NOSITE"
+
+
+def test_free_words_in_label_columns_stay_out(tmp_path):
+    lines = ["patient_id,finding,grade,seen_by,city,impression"]
+    for k in range(16):
+        write(tmp_path / "src" / f"{k}.dcm", k)
+        who = "Dr. Geheim" if k % 2 else "Dr. Rat"
+        lines.append(f"P{k},{'bacteria' if k % 2 else 'virus'},{k % 3},{who},Ulm,see Mrs {k % 2}")
+    (tmp_path / "l.csv").write_text("\n".join(lines))
+    assert scan(tmp_path / "src", tmp_path / "c", "--labels", tmp_path / "l.csv") == 0
+    names = pq.read_schema(tmp_path / "c" / "labels.parquet").names
+    assert set(names) == {"image_id", "slice", "finding", "grade"}
+
+
+def test_slices_of_a_sagittal_series_name_no_axial_plane(tmp_path):
+    """Stored planes are axial: a label of a sagittal file must not land on one of them."""
+    lines = ["sop_uid,tumour"]
+    for turn, series in (([0, 1, 0, 0, 0, -1], "1.7"), ([1, 0, 0, 0, 1, 0], "1.8")):
+        normal = np.cross(turn[:3], turn[3:])
+        for k in range(5):
+            uid = f"{series}.{k + 1}"
+            write(tmp_path / "src" / f"{uid}.dcm", k, shape=(8, 6), Modality="MR", SeriesInstanceUID=series,
+                  SOPInstanceUID=uid, PatientID=series, ImageOrientationPatient=turn, PixelSpacing=[1, 2],
+                  ImagePositionPatient=list(normal * 3.0 * k))  # fmt: skip
+            lines.append(f"{uid},{int(k == 3)}")
+    (tmp_path / "l.csv").write_text("\n".join(lines))
+    assert scan(tmp_path / "src", tmp_path / "c", "--labels", tmp_path / "l.csv") == 0
+    labels = pq.read_table(tmp_path / "c" / "labels.parquet").to_pylist()
+    axial = {
+        r["image_id"]
+        for r in rows(tmp_path / "c")
+        if r["patient_id"] == files(tmp_path / "c")["1.8.1.dcm"]["pseudonym"]
+    }
+    assert {r["image_id"] for r in labels} == axial
+    assert len(labels) == 5
+    report = json.loads((tmp_path / "c" / "cohort.json").read_text())["labels"][0]
+    assert (report["joined"], report["orphans"]) == (5, 5)

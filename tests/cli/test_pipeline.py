@@ -34,7 +34,7 @@ def test_accounts_add_up(cohorts, tree):
         files = read_table(cohort / "private" / "files.csv")
         there = [p for p in (tree / name).rglob("*") if p.is_file()]
         assert len(files) == len(there)
-        states = Counter(f["state"] for f in files)
+        states = Counter(f["verdict"] for f in files)
         assert set(states) <= {"indexed", "skipped", "quarantined"}
         told = json.loads((cohort / "cohort.json").read_text())
         assert (
@@ -44,7 +44,7 @@ def test_accounts_add_up(cohorts, tree):
         assert table.num_rows == states["indexed"] == told["images"]
         aside = read_table(cohort / "quarantine.csv")
         assert {r["file_id"] for r in aside} == {
-            f["file_id"] for f in files if f["state"] != "indexed"
+            f["file_id"] for f in files if f["verdict"] != "indexed"
         }
 
 

@@ -225,3 +225,63 @@ def test_limits_of_a_large_picture_are_those_of_all_its_pixels():
     low, high = np.percentile(array, [0.5, 99.5])
     assert abs(made.low - low) < 0.003 * (high - low)
     assert abs(made.high - high) < 0.003 * (high - low)
+
+
+def test_hounsfield_units_mean_the_same_in_both_photometries(tmp_path):
+    array = np.arange(24, dtype=np.int16).reshape(6, 4) * 100 - 900
+    shared = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -100}
+    dark, light = (
+        prepare(
+            read(radiograph(array, PhotometricInterpretation=p, **shared), tmp_path),
+            DecodeConfig(size=16),
+        )
+        for p in ("MONOCHROME1", "MONOCHROME2")
+    )
+    np.testing.assert_array_equal(dark.planes, light.planes)
+    assert (dark.low, dark.high, dark.units) == (light.low, light.high, "HU")
+
+
+@pytest.mark.parametrize("photometric", ["YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420"])
+def test_colours_that_belong_to_jpeg_2000_are_not_guessed(tmp_path, photometric):
+    array = np.random.default_rng(7).integers(0, 255, (6, 4, 3), dtype=np.uint8)
+    ds = radiograph(
+        array, SamplesPerPixel=3, PlanarConfiguration=0, PhotometricInterpretation=photometric
+    )
+    with pytest.raises(FormatError, match="cannot be told"):
+        read(ds, tmp_path)
+
+
+def test_a_palette_ignores_unused_bits(tmp_path):
+    array = np.random.default_rng(8).integers(0, 16, (6, 4), dtype=np.uint16)
+    tables = {}
+    for colour in ("Red", "Green", "Blue"):
+        tables[f"{colour}PaletteColorLookupTableDescriptor"] = [16, 0, 16]
+        tables[f"{colour}PaletteColorLookupTableData"] = (
+            np.arange(16, dtype="<u2") * 4000
+        ).tobytes()
+    shared = {"PhotometricInterpretation": "PALETTE COLOR", "BitsStored": 4, "HighBit": 3, **tables}
+    plain, noisy = (read(radiograph(a, **shared), tmp_path).array for a in (array, array | 0x0A00))
+    np.testing.assert_array_equal(noisy, plain)
+
+
+def test_a_table_of_single_bytes_and_a_first_value_below_zero():
+    item, ds = Dataset(), Dataset()
+    item.add_new(0x00283002, "US", [256, 65536 - 1024, 8])
+    item.add_new(0x00283006, "OW", np.arange(256, dtype=np.uint8).tobytes())
+    ds.VOILUTSequence, ds.RescaleIntercept, ds.RescaleSlope = [item], -1024, 1
+    got = voi_of(ds).apply(np.array([-2000.0, -1024.0, -1023.0, -769.0, 0.0]))
+    np.testing.assert_allclose(got, np.array([0, 0, 1, 255, 255]) / 255, atol=1e-6)
+
+
+def test_pictures_are_turned_as_their_exif_says(tmp_path):
+    from PIL import Image
+
+    from medssl.formats import raster
+
+    array = np.random.default_rng(9).integers(0, 255, (6, 4), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(array).save(tmp_path / "x.png", exif=exif)
+    assert raster.pixels(tmp_path / "x.png").array.shape == (4, 6)
+    assert raster.header(tmp_path / "x.png")["public"]["rows"] == 4
+    np.testing.assert_array_equal(raster.pixels(tmp_path / "x.png").array, np.rot90(array, -1))

@@ -384,23 +384,27 @@ class TestFile:
         assert facts["store"] == "0123abcd"
         assert (facts["rows"], facts["blank"], facts["crowded"]) == ("4", "0", "0")
         assert float(facts["min_correlation"]) == twins.MIN_CORRELATION
-        assert twins.suspects(tmp_path) == [("p1", "p2")]
+        owner = {"a": "p2", "b": "p1", "c": "p3", "d": "p3"}
+        assert twins.suspects(tmp_path, owner) == [("p1", "p2")]
+        # Who has an image now decides, not who had it when the pairs were sought.
+        assert twins.suspects(tmp_path, owner | {"a": "p9"}) == [("p1", "p9")]
+        assert twins.suspects(tmp_path, {"c": "p3"}) == []
 
     def test_no_pairs_is_a_file_too(self, result, tmp_path):
         none = np.array([], object)
         twins.write(tmp_path, dataclasses.replace(result, pairs=()), "0", none, none, none)
         assert twins.read(tmp_path).num_rows == 0
-        assert twins.suspects(tmp_path) == []
+        assert twins.suspects(tmp_path, {}) == []
 
     def test_an_absent_file_is_told(self, tmp_path):
-        assert twins.suspects(tmp_path) == []
+        assert twins.suspects(tmp_path, {}) == []
         with pytest.raises(NothingUsableError, match="Run: medssl decode"):
             twins.read(tmp_path)
 
     def test_another_version_is_refused(self, tmp_path):
         schema = twins.SCHEMA.with_metadata({"medssl_twins": "999"})
         pq.write_table(pa.Table.from_pylist([], schema=schema), tmp_path / twins.FILE)
-        for reader in (twins.read, twins.suspects):
+        for reader in (twins.read, lambda root: twins.suspects(root, {})):
             with pytest.raises(RefusedError, match="version 999"):
                 reader(tmp_path)
 

@@ -31,6 +31,7 @@ def enhanced(order=ORDER, gap=1.0, positions=None):
         "1.5",
     )
     ds.PatientID, ds.Modality, ds.NumberOfFrames = "P", "CT", len(order)
+    ds.RescaleSlope, ds.RescaleIntercept = 1, 0
     ds.Rows, ds.Columns, ds.SamplesPerPixel = 2, 3, 1
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
     ds.PhotometricInterpretation = "MONOCHROME2"
@@ -127,7 +128,10 @@ def slices(positions, **changes):
         ([0, 2, 4, 7, 9], {}, [5], [["W-SPACING"]]),
         ([0, 2, 4, 6, 10, 13], {}, [6], [["W-GAP", "W-SPACING"]]),
         ([0, 2, 2, 4], {}, [1] * 4, [["W-SAME-POSITION"]] * 4),
-        ([0, 2, 4, 0, 2, 4], {"part": {k: [str(k // 3), ""] for k in range(6)}}, [3, 3], [["W-SPLIT-SERIES"]] * 2),
+        ([0, 2, 4, 0, 2, 4], {"part": {k: ["", "", str(k // 3)] for k in range(6)}}, [3, 3], [["W-SPLIT-SERIES"]] * 2),
+        ([0, 2, 4, 1, 3, 5], {"part": {k: ["", str(k // 3)] for k in range(6)}}, [3, 3],
+         [["W-MIXED-KIND"]] * 2),
+        ([0, 2, 4, 6], {"public": {3: {"spacing_row_mm": 2.0}}}, [3, 1], [["W-MIXED-SIZE"]] * 2),
         ([0, 2, 4, 0], {"turn": {3: [0, 1, 0, 0, 0, -1]}}, [3, 1], [["W-MIXED-ORIENTATION"]] * 2),
         ([0, 2, 4, 6], {"public": {3: {"rows": 4}}}, [3, 1], [["W-MIXED-SIZE"]] * 2),
         ([0, 2, 4, 6], {"public": {3: {"intent": "FOR PROCESSING"}}}, [3, 1], [["W-MIXED-KIND"]] * 2),
@@ -142,6 +146,25 @@ def test_series_faults_are_named(positions, changes, sizes, notes):
         if len(names) > 1:
             z = [positions[int(n[2:])] for n in names]
             assert z == sorted(z)
+
+
+def test_slices_beside_the_line_are_named():
+    positions = np.array([[0, 0, 0], [40, 0, 2], [0, 0, 4], [0, 0, 6.0]])
+    assert line_up(positions, np.array([1.0, 0, 0, 0, 1, 0])).notes == ("W-SHIFTED",)
+    tilted = np.array([[0, k * 1.5, k * 2.0] for k in range(4)])  # a tilted gantry shears, evenly
+    assert line_up(tilted, np.array([1.0, 0, 0, 0, 1, 0])).notes == ()
+
+
+def test_ct_without_rescale_is_not_in_hounsfield_units(tmp_path):
+    ds = enhanced()
+    del ds.RescaleSlope
+    head = dicom.header(save(ds, tmp_path / "e.dcm"))
+    assert head["public"]["notes"] == ["W-NOHU"]
+    assert dicom_pixels.pixels([tmp_path / "e.dcm"]).units == "stored"
+    ds.RescaleSlope, ds.RescaleType = 1, "US"
+    assert dicom_pixels.pixels([save(ds, tmp_path / "u.dcm")]).units == "stored"
+    ds.RescaleType = "HU"
+    assert dicom_pixels.pixels([save(ds, tmp_path / "h.dcm")]).units == "HU"
 
 
 def test_no_normal_no_line():

@@ -76,7 +76,7 @@ def test_zoos_are_accounted_for(tmp_path, zoo):
     assert run("decode", cohort, "--size", 32) == 0
     files = read_table(cohort / "private" / "files.csv")
     assert len(files) == sum(p.is_file() for p in (DATA / zoo).rglob("*"))
-    states = Counter(f["state"] for f in files)
+    states = Counter(f["verdict"] for f in files)
     assert states["indexed"] > 0
     aside = read_table(cohort / "quarantine.csv")
     assert all(len(row["reason"]) > 8 for row in aside)

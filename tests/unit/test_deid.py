@@ -337,6 +337,81 @@ def test_comments_in_a_jpeg_are_blanked(tmp_path):
     np.testing.assert_array_equal(Image.open(io.BytesIO(frame)), Image.open(io.BytesIO(marked)))
 
 
+def segment(marker, words):
+    return bytes([0xFF, marker]) + (len(words) + 2).to_bytes(2, "big") + words
+
+
+@pytest.mark.parametrize("where", ["before the end", "after the end", "thumbnail"])
+def test_text_anywhere_in_a_jpeg_of_two_fragments(tmp_path, where):
+    """A comment behind the scan, a tail in the last fragment, a thumbnail with an end of its own."""
+    array = (SMOOTH >> 3).astype(np.uint8)
+    plain, words = jpeg(array), CANARY.encode()
+    if where == "before the end":
+        marked = plain[:-2] + segment(0xFE, words) + plain[-2:]
+    elif where == "after the end":
+        marked = plain + words
+    else:
+        marked = plain[:2] + segment(0xE1, b"Exif\0\0" + words + plain) + plain[2:]
+    ds = stored_as(u.JPEGBaseline8Bit)
+    ds.PixelData = encapsulate([marked + b"\0" * (len(marked) % 2)], fragments_per_frame=2)
+    ds["PixelData"].is_undefined_length = True
+    copy = only(tmp_path, ds)
+    assert CANARY.encode() not in copy.PixelData
+    (frame,) = generate_frames(copy.PixelData, number_of_frames=1)
+    np.testing.assert_array_equal(Image.open(io.BytesIO(frame)), Image.open(io.BytesIO(plain)))
+
+
+def test_a_comment_in_a_later_tile_of_jpeg_2000(tmp_path):
+    ds = stored_as(u.JPEG2000Lossless)
+    (frame,) = generate_frames(ds.PixelData, number_of_frames=1)
+    at = frame.index(b"\xff\x90")
+    length = int.from_bytes(frame[at + 6 : at + 10], "big")
+    note = segment(0x64, b"\0\1" + CANARY.encode())
+    tile = frame[at : at + 6] + (length + len(note)).to_bytes(4, "big") + frame[at + 10 : at + 12]
+    marked = frame[:at] + tile + note + frame[at + 12 :]
+    ds.PixelData = encapsulate([marked + b"\0" * (len(marked) % 2)])
+    copy = only(tmp_path, ds)
+    assert CANARY.encode() not in copy.PixelData
+    assert room.text(copy, "PatientIdentityRemoved") == "YES"
+
+
+def test_a_copy_that_would_show_another_picture_is_refused(tmp_path):
+    ds = picture(RescaleType="HU")
+    raw = pydicom.dataelem.RawDataElement(
+        pydicom.tag.Tag("RescaleSlope"),
+        "DS",
+        30,
+        b"2.00000000000000000000000000001"[:30],
+        0,
+        False,
+        True,
+    )
+    ds[raw.tag] = raw
+    save(tmp_path / "in" / "x.dcm", ds)
+    with pytest.raises(NothingUsableError):
+        run(tmp_path)
+    assert verdicts(tmp_path)["x.dcm"][1] in {"E-PIXELS", "E-HEADER"}
+
+
+def test_a_name_drawn_into_unused_bits_waits(tmp_path):
+    array = SMOOTH.copy()
+    array[3:9, 5:30] |= 0x8000
+    ds = picture(BitsStored=12, HighBit=11)
+    ds.PixelData = array.tobytes()
+    save(tmp_path / "in" / "x.dcm", ds)
+    with pytest.raises(NothingUsableError):
+        run(tmp_path)
+    assert verdicts(tmp_path)["x.dcm"] == ("review", "R-BURNED-IN")
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+def test_a_sign_is_no_hidden_text(tmp_path, sign):
+    array = SMOOTH.astype(np.int16) - (700 if sign else 0)
+    ds = picture(BitsStored=12, HighBit=11, PixelRepresentation=sign)
+    ds.PixelData = array.tobytes()
+    np.testing.assert_array_equal(only(tmp_path, ds).pixel_array, array)
+
+
 def test_codes_ages_and_times(tmp_path):
     ds = picture(Manufacturer="GE MEDICAL SYSTEMS", BodyPartExamined="CHEST", ViewPosition="PA",
                  ImageType=["DERIVED", "PRIMARY", CANARY, "MPR", CANARY], SeriesTime="25:61")  # fmt: skip
