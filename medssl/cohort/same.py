@@ -21,7 +21,7 @@ COLUMNS = ("patient_id", "issuer", "same_as", "same_as_issuer", "site", "reason"
 LINKS = pa.schema([("patient_a", pa.string()), ("patient_b", pa.string()), ("reason", pa.string())])
 WHY_SPELLING = "identifiers differ in case, width or blanks only"
 WHY_NAME = "same name and birth date"
-NO_BIRTH = "19000101"
+NO_BIRTH, MOST_NAMES = "19000101", 6
 NO_NAME = {
     "",
     "ANONPATIENT",
@@ -150,6 +150,8 @@ def suspicions(people: Iterable[tuple[str, Who, str, str]]) -> list[Suspicion]:
                 found.setdefault((site, partner, other), WHY_SPELLING)
     for (site, *_), group in names.items():
         ordered = sorted(group)
+        if len(ordered) > MOST_NAMES:
+            continue  # a placeholder under everybody's name, not a person
         for first, other in itertools.pairwise(ordered):
             found.setdefault((site, first, other), WHY_NAME)
     return [Suspicion(a, b, site, reason) for (site, a, b), reason in sorted(found.items())]

@@ -47,11 +47,17 @@ class Found:
 def walk(sources: tuple[Path, ...]) -> list[Found]:
     """Return every entry below the sources in a stable order, special ones already judged."""
     entries: list[Found] = []
+    seen: set[str] = set()
     for source in sources:
         for path, problem in _tree(source):
             base = source if source.is_dir() else source.parent
             entry = Found(f"f_{len(entries):06d}", path, path.relative_to(base))
-            entries.append(_judge(entry, problem))
+            judged = _judge(entry, problem)
+            place = os.path.abspath(path)  # noqa: PTH100  a name too long for the system has no stat
+            if judged.state == "found" and place in seen:
+                judged = entry.refused("S-TWICE", "lies below two of the sources; read once")
+            seen.add(place)
+            entries.append(judged)
     return entries
 
 

@@ -511,3 +511,30 @@ def test_slices_of_a_sagittal_series_name_no_axial_plane(tmp_path):
     assert len(labels) == 5
     report = json.loads((tmp_path / "c" / "cohort.json").read_text())["labels"][0]
     assert (report["joined"], report["orphans"]) == (5, 5)
+
+
+def test_a_file_below_two_sources_is_read_once(tmp_path):
+    import nibabel as nib
+
+    place = tmp_path / "src" / "sub"
+    place.mkdir(parents=True)
+    nib.save(
+        nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4)),
+        place / "sub-1_T1w.nii",
+    )
+    assert run("scan", tmp_path / "src", place, "--site", "a", "--out", tmp_path / "c") == 0
+    assert len(rows(tmp_path / "c")) == 1
+    codes = [r["code"] for r in read_table(tmp_path / "c" / "private" / "files.csv")]
+    assert sorted(codes) == ["", "S-TWICE"]
+
+
+def test_a_placeholder_name_makes_nobody_one_person(tmp_path):
+    for k in range(8):
+        write(
+            tmp_path / "src" / f"{k}.dcm",
+            k,
+            PatientName="Study^Subject",
+            PatientBirthDate="19700101",
+        )
+    assert scan(tmp_path / "src", tmp_path / "c") == 0
+    assert same.read_links(tmp_path / "c") == []
