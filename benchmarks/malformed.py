@@ -138,7 +138,7 @@ def report(tree: malformed.Tree, cohort: Path, ends: list[Ended]) -> None:
         "commands that ended with another code than 0": sum(e.code not in (0, None) for e in ends),
         "hangs": sum(e.code is None for e in ends),
         "good files kept": f"{good.count('indexed')} of {tree.counts['good']}",
-        "judged as expected": f"{len(found) - len(wrong)} of {len(tree.files)}",
+        "judged as expected": f"{len(tree.files) - len({p.name for p, _, _ in wrong})} of {len(tree.files)}",
         **{f"worker restarts and caps: {code}": codes[code] for code in RESTARTS},
         **{f"peak of the main process, {e.verb}": f"{e.own_mib:.0f} MiB" for e in ends},
         **{f"peak of its largest child, {e.verb}": f"{e.child_mib:.0f} MiB" for e in ends},

@@ -128,7 +128,7 @@ def tree_mark(entries: Iterable[Found], asked: Iterable[str], beside: Iterable[P
     for path in beside:
         digest.update(f"{path}\0{_stat(path)}\0".encode(errors="surrogateescape"))
     for entry in entries:
-        told = f"{entry.path}\0{_stat(entry.path)}\0{entry.code}\0"
+        told = f"{os.path.abspath(entry.path)}\0{_stat(entry.path)}\0{entry.code}\0"  # noqa: PTH100
         digest.update(told.encode(errors="surrogateescape"))
     return digest.hexdigest()
 

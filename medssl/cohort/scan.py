@@ -105,8 +105,9 @@ def scan(settings: ScanSettings, progress: Progress | None = None) -> ScanSummar
 
 def _scan(settings: ScanSettings, progress: Progress | None) -> ScanSummary:
     entries = {e.file_id: e for e in walk(settings.sources)}
-    began, mark = time.time_ns(), _mark(settings, entries)
-    if settings.update and (before := _unchanged(settings.out, mark)) is not None:
+    began, walked = time.time_ns(), dict(entries)
+    before = _unchanged(settings.out, _mark(settings, walked)) if settings.update else None
+    if before is not None:
         return before
     headers = _headers(entries, settings, progress)
     tables = [*settings.tables, *_participants(settings.sources)]
@@ -141,7 +142,7 @@ def _scan(settings: ScanSettings, progress: Progress | None) -> ScanSummary:
     manifest_room.store(manifest)
     if is_settled((e.path for e in entries.values()), began):
         # Taken anew: a key may have been made since.
-        write_text(_mark_file(settings.out), _mark(settings, entries), 0o600)
+        write_text(_mark_file(settings.out), _mark(settings, walked), 0o600)
     return summary
 
 
@@ -156,7 +157,7 @@ def _mark_file(root: Path) -> Path:
 
 def _mark(settings: ScanSettings, entries: dict[str, Found]) -> str:
     """Return a digest of everything that decides what a scan writes."""
-    asked = [f"{k}={v}" for k, v in vars(settings).items() if k not in FREE]
+    asked = [f"{k}={_absolute(v)}" for k, v in vars(settings).items() if k not in FREE]
     schema = () if settings.label_schema is None else (settings.label_schema,)
     tables = (*settings.tables, *_participants(settings.sources), *settings.labels, *settings.merge)
     sites = [settings.site] if settings.site is not None else []
@@ -166,6 +167,13 @@ def _mark(settings: ScanSettings, entries: dict[str, Found]) -> str:
     # A sheet of a workbook is named behind its file.
     files = (Path(str(t).partition("#")[0]) for t in (*tables, *schema))
     return tree_mark(entries.values(), asked, (*files, *keys))
+
+
+def _absolute(value: Any) -> Any:
+    """Return paths as they are from everywhere; an earlier scan may have named them from elsewhere."""
+    if isinstance(value, tuple):
+        return [_absolute(v) for v in value]
+    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def _unchanged(root: Path, mark: str) -> ScanSummary | None:

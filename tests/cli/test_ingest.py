@@ -538,3 +538,29 @@ def test_a_placeholder_name_makes_nobody_one_person(tmp_path):
         )
     assert scan(tmp_path / "src", tmp_path / "c") == 0
     assert same.read_links(tmp_path / "c") == []
+
+
+def test_a_tree_that_did_not_change_is_not_read_again(tmp_path, monkeypatch):
+    """Named from elsewhere it is the same tree; a new file, table or flag is not the same question."""
+    monkeypatch.setattr("medssl.cohort.cache.FRESH_NS", 0)
+    for k in range(3):
+        write(tmp_path / "src" / f"{k}.dcm", k)
+    (tmp_path / "src" / "notes.txt").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    assert scan(Path("src"), tmp_path / "c") == 0
+    from medssl.cohort import scan as room
+
+    calls = []
+    real = room.build
+    monkeypatch.setattr(room, "build", lambda *a: calls.append(1) or real(*a))
+    assert scan(tmp_path / "src", tmp_path / "c", "--update") == 0
+    assert calls == []
+    (tmp_path / "c" / "quarantine.csv").unlink()  # an output that is gone is made anew
+    assert scan(tmp_path / "src", tmp_path / "c", "--update") == 0
+    assert (tmp_path / "c" / "quarantine.csv").is_file()
+    (tmp_path / "l.csv").write_text("patient_id,finding\nP0,a\nP1,b\nP2,a\n")
+    assert scan(tmp_path / "src", tmp_path / "c", "--update", "--labels", tmp_path / "l.csv") == 0
+    write(tmp_path / "src" / "3.dcm", 3)
+    assert scan(tmp_path / "src", tmp_path / "c", "--update") == 0
+    assert len(calls) == 3
+    assert len(rows(tmp_path / "c")) == 4
