@@ -61,15 +61,6 @@ def numbered_rows(path: Path) -> Rows:
     return numbered_table(path)
 
 
-def table_rows(path: Path) -> list[dict[str, str]]:
-    """Read a table as ``files.read_table`` does, and Excel sheets as well.
-
-    Raises:
-        UsageError: see ``numbered_rows``.
-    """
-    return [row for _, row in numbered_rows(path)]
-
-
 def _file_and_sheet(path: Path) -> tuple[Path, str | None]:
     found = SHEET.fullmatch(str(path))
     if found is None or path.exists():
