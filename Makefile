@@ -9,10 +9,11 @@ RUNS ?= runs
 
 setup: $(STAMP)
 
-$(STAMP): requirements.lock bootstrap.lock pyproject.toml
+$(STAMP): requirements.lock bootstrap.lock pyproject.toml packages.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "medssl needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r bootstrap.lock
+	sh packages.sh
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
@@ -44,7 +45,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/malformed.py
 
 lock:  ## resolve the dependencies anew; run by hand, reviewed like code
-	$(BIN)/uv pip compile pyproject.toml --extra app --extra gdcm --extra cluster --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra app --extra gdcm --extra cluster --extra report --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
 
 reference: $(STAMP)  ## write configs/REFERENCE.md anew

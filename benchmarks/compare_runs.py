@@ -13,8 +13,8 @@ import numpy as np
 
 from medssl import runs
 from medssl.cohort import labels as label_room
-from medssl.evaluate.bootstrap import paired_difference
-from medssl.evaluate.metrics import auroc, macro_auroc
+from medssl.stats.bootstrap import paired_difference
+from medssl.stats.metrics import auroc, macro_auroc
 
 RESAMPLES = 500
 

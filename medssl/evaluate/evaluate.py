@@ -14,9 +14,9 @@ from medssl.config import EvaluateConfig
 from medssl.evaluate import figures as fig
 from medssl.evaluate import performance as perf
 from medssl.evaluate import report as report_room
-from medssl.evaluate import shift
 from medssl.evaluate.performance import Answers
 from medssl.evaluate.verdict import Evidence, decide
+from medssl.stats import shift
 
 CLASSIFIER = "classifier"
 UNLIKE = 99.0

@@ -7,8 +7,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from medssl.evaluate.calibration import reliability_curve
 from medssl.evaluate.performance import ALL_SITES, Answers
+from medssl.stats.calibration import reliability_curve
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 STYLE: dict[Any, Any] = {

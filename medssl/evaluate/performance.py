@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medssl.evaluate import calibration as cal
-from medssl.evaluate import metrics as met
-from medssl.evaluate.bootstrap import Interval, patient_bootstrap
+from medssl.stats import calibration as cal
+from medssl.stats import metrics as met
+from medssl.stats.bootstrap import Interval, patient_bootstrap
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from medssl.config import FinetuneConfig
-from medssl.evaluate.bootstrap import Difference, Interval, paired_difference, patient_bootstrap
-from medssl.evaluate.metrics import auroc, macro_auroc
 from medssl.finetune.probe import FloatArray, IntArray, fit_linear, knn_scores, softmax
 from medssl.finetune.task import Task, draws
 from medssl.finetune.tune import Labelled, Tuned, tune
 from medssl.models.encoder import Encoder
+from medssl.stats.bootstrap import Difference, Interval, paired_difference, patient_bootstrap
+from medssl.stats.metrics import auroc, macro_auroc
 from medssl.store import Store
 
 PRETRAINED, BASELINE, PIXELS = "pretrained", "scratch", "pixels"

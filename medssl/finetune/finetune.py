@@ -17,8 +17,6 @@ from medssl.cohort import split as split_room
 from medssl.cohort.privacy import check_keys, patient_digest
 from medssl.config import FinetuneConfig
 from medssl.errors import NothingUsableError, RefusedError, UsageError
-from medssl.evaluate.calibration import fit_temperature
-from medssl.evaluate.metrics import threshold_for_sensitivity, youden_threshold
 from medssl.files import atomic, write_json
 from medssl.finetune import curve as curve_room
 from medssl.finetune.curve import BASELINE, PIXELS, PRETRAINED, Cell, Progress, Start
@@ -29,6 +27,8 @@ from medssl.models.embed import embed
 from medssl.models.encoder import Encoder, build
 from medssl.models.heads import LinearHead
 from medssl.models.precision import check_precision
+from medssl.stats.calibration import fit_temperature
+from medssl.stats.metrics import threshold_for_sensitivity, youden_threshold
 from medssl.store import STORED_MAX, Store, open_store
 
 CLASSIFIER = "classifier"

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from medssl.evaluate.bootstrap import Patients, paired_difference, patient_bootstrap
-from medssl.evaluate.metrics import auroc
+from medssl.stats.bootstrap import Patients, paired_difference, patient_bootstrap
+from medssl.stats.metrics import auroc
 
 pytestmark = pytest.mark.filterwarnings("error")
 

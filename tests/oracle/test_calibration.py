@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_softmax, logit
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
-from medssl.evaluate.calibration import (
+from medssl.stats.calibration import (
     calibration,
     fit_temperature,
     integrated_calibration_index,
@@ -19,7 +19,7 @@ from medssl.evaluate.calibration import (
     reliability_curve,
     slope,
 )
-from medssl.evaluate.metrics import auroc, brier, wilson
+from medssl.stats.metrics import auroc, brier, wilson
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -10,7 +10,7 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 from statsmodels.stats.proportion import proportion_confint
 
-from medssl.evaluate.metrics import (
+from medssl.stats.metrics import (
     Operating,
     auroc,
     average_precision,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from medssl.evaluate import shift
-from medssl.evaluate.shift import (
+from medssl.stats import shift
+from medssl.stats.shift import (
     frechet_distance,
     frechet_noise_floor,
     likeness,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from medssl.evaluate.metrics import FloatArray, IntArray
+from medssl.stats.metrics import FloatArray, IntArray
 
 Statistic = Callable[[IntArray], float | None]
 

@@ -14,8 +14,8 @@ from scipy.special import expit, logsumexp
 from scipy.special import logit as log_odds
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
-from medssl.evaluate.bootstrap import Patients
-from medssl.evaluate.metrics import (
+from medssl.stats.bootstrap import Patients
+from medssl.stats.metrics import (
     BoolArray,
     FloatArray,
     IntArray,

@@ -16,8 +16,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from medssl.evaluate.bootstrap import Patients
-from medssl.evaluate.metrics import FloatArray, IntArray, auroc
+from medssl.stats.bootstrap import Patients
+from medssl.stats.metrics import FloatArray, IntArray, auroc
 
 IMAGES_PER_PATIENT = 16
 """Images of one patient that enter a comparison; more say little new and cost quadratically."""
