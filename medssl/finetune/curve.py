@@ -14,7 +14,8 @@ from medssl.finetune.probe import FloatArray, IntArray, fit_linear, knn_scores, 
 from medssl.finetune.task import Task, draws
 from medssl.finetune.tune import Labelled, Tuned, tune
 from medssl.models.encoder import Encoder
-from medssl.stats.bootstrap import Difference, Interval, paired_difference, patient_bootstrap
+from medssl.stats import counted
+from medssl.stats.bootstrap import Patients, Statistic, difference, intervals
 from medssl.stats.metrics import auroc, macro_auroc
 from medssl.store import Store
 
@@ -141,15 +142,17 @@ def points(task: Task, grid: list[Cell], config: FinetuneConfig) -> list[dict[st
     return rows
 
 
-def _mean_score(
-    task: Task, test: IntArray, group: list[Cell]
-) -> Callable[[IntArray], float | None]:
-    def statistic(rows: IntArray) -> float | None:
-        values = [score(task, test[rows], cell.scores) for cell in group]
-        known = [v for v in values if v is not None]
-        return float(np.mean(known)) if len(known) == len(values) else None
-
-    return statistic
+def _mean_score(task: Task, test: IntArray, group: list[Cell], groups: Patients) -> Statistic:
+    parts = []
+    for cell in group:
+        codes, scores = task.codes[test], cell.scores[test]
+        one = (
+            counted.auroc(codes == 1, scores[:, 1], groups)
+            if len(task.classes) == 2
+            else counted.macro_auroc(codes, scores, groups)
+        )
+        parts.append((1 / len(group), one))
+    return counted.weighted_sum(parts)
 
 
 def _point(
@@ -161,9 +164,9 @@ def _point(
 ) -> dict[str, Any]:
     init, mode, budget = key
     group = groups[key]
-    options = {"resamples": config.resamples, "seed": config.seed}
-    own = _mean_score(task, test, group)
-    interval: Interval = patient_bootstrap(own, task.patient[test], **options)
+    people = Patients.of(task.patient[test])
+    own = _mean_score(task, test, group, people)
+    interval = intervals({"": own}, people, resamples=config.resamples, seed=config.seed)[""]
     row: dict[str, Any] = {
         "init": init,
         "mode": mode,
@@ -179,8 +182,8 @@ def _point(
     }
     base = groups.get((BASELINE, mode, budget))
     if base is not None and init == PRETRAINED:
-        other = _mean_score(task, test, base)
-        gap: Difference = paired_difference(own, other, task.patient[test], **options)
+        other = _mean_score(task, test, base, people)
+        gap = difference(own, other, people, resamples=config.resamples, seed=config.seed)
         row |= {"difference": gap.interval.value, "difference_lower": gap.interval.lower}
         row |= {"difference_upper": gap.interval.upper, "difference_p": gap.p}
     return row

@@ -1,28 +1,43 @@
 """Intervals by drawing patients, never rows: images of one patient are not independent evidence.
 
-A statistic is a function of row numbers, so one pass of patients serves any metric, and two models
-are compared on the same draws. The seed is part of the result: one seed gives one sequence of
-patients for every statistic over the same patients.
+A resample is how often each patient was drawn, so one pass of draws serves every statistic, and two
+models are compared on the same draws. `counted` has the statistics that read such counts, a block of
+resamples at once; `by_rows` turns any function of row numbers into one. The seed is part of the
+result: one seed gives one sequence of patients for every statistic over the same patients.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, ndtri
 
 from medssl.stats.metrics import FloatArray, IntArray
 
-Statistic = Callable[[IntArray], float | None]
+RowStatistic = Callable[[IntArray], float | None]
+"""Number for row indices [m], or None (or NaN) where they give none."""
+
+Statistic = Callable[[IntArray], FloatArray]
+"""Numbers [b] for how often each patient was drawn [b, P]; NaN where there is none."""
+
+Method = Literal["percentile", "bca"]
 
 SKIPPED_LIMIT = 0.05
 """Largest share of resamples that may be uncomputable before the interval is withheld."""
 
+BLOCK = 4_000_000
+"""Counts held at once (32 MB as int64)."""
+
+JACKKNIFE_GROUPS = 500
+"""Most groups of patients that are left out in turn; beyond that many patients, groups share."""
+
 
 @dataclass(frozen=True)
 class Interval:
-    """One number with its percentile interval over patients; None says "not computable"."""
+    """One number with its interval over patients; None says "not computable"."""
 
     value: float | None
     lower: float | None
@@ -93,106 +108,263 @@ class Patients:
         return self.order[shift + np.arange(shift.size)]
 
 
-def patient_bootstrap(
-    statistic: Statistic,
-    patient: npt.ArrayLike,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Percentile interval of a statistic over resampled patients.
+def by_rows(statistic: RowStatistic, groups: Patients) -> Statistic:
+    """Let a function of row numbers read counts of patients, one resample after the other.
 
     Args:
-        statistic: number for row indices [m] (int64), or None (or NaN) where they cannot give one.
-        patient: one code or pseudonym per row [n].
-        resamples: how often P of P patients are drawn with replacement.
-        seed: of the generator that draws.
-        level: coverage in (0, 1).
+        statistic: number for row indices [m], or None.
+        groups: rows of each patient.
 
     Returns:
-        The interval. Limits are None, with the reason in `note`, if the value itself is None, if
-        there are fewer than two patients, or if over 5 % of the resamples gave no number.
+        The counted form. A patient drawn twice gives its rows twice; rows come in patient order.
+    """
+
+    def counted(counts: IntArray) -> FloatArray:
+        every = np.arange(groups.count)
+        values = (_finite(statistic(groups.rows(np.repeat(every, c)))) for c in counts)
+        return np.array([math.nan if v is None else v for v in values])
+
+    return counted
+
+
+def draws(
+    statistics: Mapping[str, Statistic], groups: Patients, *, resamples: int = 2000, seed: int = 0
+) -> dict[str, FloatArray]:
+    """Draw patients once and give every statistic the same draws.
+
+    Args:
+        statistics: counted statistics by name.
+        groups: rows of each patient.
+        resamples: how often P of P patients are drawn with replacement.
+        seed: of the generator that draws.
+
+    Returns:
+        For each name float64 [B]; NaN where a resample gave no number.
 
     Raises:
-        ValueError: if there is no row, or resamples or level are out of range.
+        ValueError: if there is no patient or no resample.
     """
-    return _bootstrap(statistic, patient, resamples, seed, level)[0]
+    if resamples < 1 or groups.count == 0:
+        raise ValueError(
+            f"A bootstrap needs patients and resamples >= 1; got {groups.count} patients, "
+            f"{resamples} resamples."
+        )
+    rng = np.random.default_rng(seed)
+    block = max(1, BLOCK // groups.count)
+    found: dict[str, list[FloatArray]] = {name: [] for name in statistics}
+    for begin in range(0, resamples, block):
+        counts = _counts(rng, groups.count, min(block, resamples - begin))
+        for name, statistic in statistics.items():
+            found[name].append(statistic(counts))
+    return {name: _numbers(np.concatenate(parts)) for name, parts in found.items()}
 
 
-def paired_difference(
-    statistic_a: Statistic,
-    statistic_b: Statistic,
-    patient: npt.ArrayLike,
+def intervals(
+    statistics: Mapping[str, Statistic],
+    groups: Patients,
     *,
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
-) -> Difference:
-    """Difference a - b of two statistics, both computed on the same resampled patients.
+    method: Method = "percentile",
+) -> dict[str, Interval]:
+    """Intervals of many statistics over the same resampled patients.
 
     Args:
-        statistic_a: number for row indices [m], or None.
-        statistic_b: likewise, for the other model on the same rows.
-        patient: one code or pseudonym per row [n].
-        resamples: how often P of P patients are drawn with replacement.
-        seed: of the generator that draws.
+        statistics: counted statistics by name.
+        groups: rows of each patient.
+        resamples, seed: see `draws`.
         level: coverage in (0, 1).
+        method: percentile, or BCa (Efron 1987) with a jackknife over patients.
+
+    Returns:
+        One interval per name. Limits are None, with the reason in `note`, if the value itself is
+        not a number, if there are fewer than two patients, or if over 5 % of the resamples gave no
+        number.
+
+    Raises:
+        ValueError: if there is no patient or resample, or the level is out of range.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"A level must lie within (0, 1); got level {level}. 0.95 is usual.")
+    values = {name: _whole(statistic, groups) for name, statistic in statistics.items()}
+    known = {name: s for name, s in statistics.items() if values[name] is not None}
+    drawn = draws(known, groups, resamples=resamples, seed=seed)
+    nothing = np.full(resamples, math.nan)
+    return {
+        name: _interval(s, groups, values[name], drawn.get(name, nothing), level, method)
+        for name, s in statistics.items()
+    }
+
+
+def difference(
+    a: Statistic,
+    b: Statistic,
+    groups: Patients,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    method: Method = "percentile",
+) -> Difference:
+    """Difference a - b of two counted statistics on the same resampled patients.
+
+    Args:
+        a, b: counted statistics over the same patients.
+        groups: rows of each patient.
+        resamples, seed, level, method: see `intervals`.
 
     Returns:
         Interval of the difference and p = 2 min(1 + #<=0, 1 + #>=0) / (1 + B), at most 1, never 0,
         B being the resamples that gave a number; p is None where the limits are.
 
     Raises:
-        ValueError: if there is no row, or resamples or level are out of range.
+        ValueError: see `intervals`.
     """
 
-    def difference(rows: IntArray) -> float | None:
-        a, b = statistic_a(rows), statistic_b(rows)
-        return None if a is None or b is None else a - b
+    def apart(counts: IntArray) -> FloatArray:
+        return a(counts) - b(counts)
 
-    interval, drawn = _bootstrap(difference, patient, resamples, seed, level)
-    if interval.lower is None:
-        return Difference(interval, None)
-    fewer = 1 + min(int(np.count_nonzero(drawn <= 0)), int(np.count_nonzero(drawn >= 0)))
-    return Difference(interval, min(1.0, 2 * fewer / (1 + drawn.size)))
+    if not 0 < level < 1:
+        raise ValueError(f"A level must lie within (0, 1); got level {level}. 0.95 is usual.")
+    value = _whole(apart, groups)
+    drawn = draws({"": apart}, groups, resamples=resamples, seed=seed)[""]
+    interval = _interval(apart, groups, value, drawn, level, method)
+    return Difference(interval, None if interval.lower is None else two_sided_p(drawn))
 
 
-def _bootstrap(
-    statistic: Statistic, patient: npt.ArrayLike, resamples: int, seed: int, level: float
-) -> tuple[Interval, FloatArray]:
-    """The interval and the statistic of every resample that gave one, float64 [B - skipped]."""
+def two_sided_p(drawn: FloatArray) -> float:
+    """How seldom resampled differences [B] cross zero: 2 min(1 + #<=0, 1 + #>=0) / (1 + B)."""
+    known = drawn[np.isfinite(drawn)]
+    fewer = 1 + min(int(np.count_nonzero(known <= 0)), int(np.count_nonzero(known >= 0)))
+    return min(1.0, 2 * fewer / (1 + known.size))
+
+
+def patient_bootstrap(
+    statistic: RowStatistic,
+    patient: npt.ArrayLike,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    method: Method = "percentile",
+) -> Interval:
+    """Interval of a function of row numbers over resampled patients.
+
+    Args:
+        statistic: number for row indices [m] (int64), or None (or NaN) where they cannot give one.
+        patient: one code or pseudonym per row [n].
+        resamples, seed, level, method: see `intervals`.
+
+    Returns:
+        The interval, as `intervals` gives it.
+
+    Raises:
+        ValueError: see `intervals`.
+    """
     groups = Patients.of(patient)
-    if resamples < 1 or not 0 < level < 1 or groups.count == 0:
-        raise ValueError(
-            f"A bootstrap needs patients, resamples >= 1 and a level within (0, 1); got "
-            f"{groups.count} patients, {resamples} resamples, level {level}."
-        )
-    value = _finite(statistic(np.arange(groups.code.size)))
-    drawn = _draws(statistic, groups, resamples, seed) if value is not None else np.empty(0)
-    skipped = resamples - drawn.size if value is not None else 0
-    note = _refusal(value, groups.count, skipped, resamples)
+    options = {"resamples": resamples, "seed": seed, "level": level, "method": method}
+    return intervals({"": by_rows(statistic, groups)}, groups, **options)[""]  # type: ignore[arg-type]
+
+
+def paired_difference(
+    statistic_a: RowStatistic,
+    statistic_b: RowStatistic,
+    patient: npt.ArrayLike,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Difference:
+    """Difference a - b of two functions of row numbers, on the same resampled patients.
+
+    Args:
+        statistic_a, statistic_b: number for row indices [m], or None.
+        patient: one code or pseudonym per row [n].
+        resamples, seed, level: see `intervals`.
+
+    Returns:
+        As `difference`.
+
+    Raises:
+        ValueError: see `intervals`.
+    """
+    groups = Patients.of(patient)
+    a, b = by_rows(statistic_a, groups), by_rows(statistic_b, groups)
+    return difference(a, b, groups, resamples=resamples, seed=seed, level=level)
+
+
+def _counts(rng: np.random.Generator, patients: int, resamples: int) -> IntArray:
+    """How often each patient is drawn, int64 [b, P]."""
+    drawn = rng.integers(0, patients, (resamples, patients))
+    drawn += patients * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * patients)
+    return counts.reshape(resamples, patients)
+
+
+def _whole(statistic: Statistic, groups: Patients) -> float | None:
+    """The statistic of all patients, each once."""
+    if groups.count == 0:
+        return None
+    return _finite(float(statistic(np.ones((1, groups.count), dtype=np.int64))[0]))
+
+
+def _interval(
+    statistic: Statistic,
+    groups: Patients,
+    value: float | None,
+    drawn: FloatArray,
+    level: float,
+    method: Method,
+) -> Interval:
+    """The interval from the statistic of every resample, float64 [B]."""
+    known = drawn[np.isfinite(drawn)] if value is not None else np.empty(0)
+    skipped = drawn.size - known.size if value is not None else 0
+    note = _refusal(value, groups.count, skipped, drawn.size)
     lower = upper = None
-    if not note:
+    if not note and value is not None:
         tail = (1 - level) / 2
-        lower, upper = (float(q) for q in np.quantile(drawn, [tail, 1 - tail]))
+        ends = np.array([tail, 1 - tail])
+        if method == "bca":
+            ends, note = _corrected(statistic, groups, known, value, ends)
+        lower, upper = (float(q) for q in np.quantile(known, ends))
         if lower == upper:
             note = (
                 f"Nearly every resample of the {groups.count} patients gave the same value, so "
                 "this interval understates the uncertainty."
             )
     size = groups.code.size
-    return Interval(value, lower, upper, level, resamples, skipped, size, groups.count, note), drawn
+    return Interval(value, lower, upper, level, drawn.size, skipped, size, groups.count, note)
 
 
-def _draws(statistic: Statistic, groups: Patients, resamples: int, seed: int) -> FloatArray:
-    """Statistic of each resample that has one, float64."""
-    rng = np.random.default_rng(seed)
-    each = (
-        _finite(statistic(groups.rows(rng.integers(0, groups.count, groups.count))))
-        for _ in range(resamples)
-    )
-    return np.array([v for v in each if v is not None], dtype=np.float64)
+def _corrected(
+    statistic: Statistic, groups: Patients, known: FloatArray, value: float, ends: FloatArray
+) -> tuple[FloatArray, str]:
+    """Quantiles that BCa reads instead of `ends` [2]; the plain ones with a note where it cannot."""
+    # Resamples equal to the value count half, so that a coarse statistic is not called biased.
+    below = (np.count_nonzero(known < value) + np.count_nonzero(known <= value)) / 2
+    left_out = _jackknife(statistic, groups)
+    left_out = left_out[np.isfinite(left_out)]
+    apart = left_out.mean() - left_out if left_out.size else np.zeros(1)
+    spread = float((apart**2).sum())
+    if below in (0, known.size) or spread == 0:
+        return ends, "A percentile interval: the BCa correction is not defined for these patients."
+    bias = float(ndtri(below / known.size))
+    skew = float((apart**3).sum()) / (6 * spread**1.5)
+    moved = bias + ndtri(ends)
+    return np.asarray(ndtr(bias + moved / (1 - skew * moved)), dtype=np.float64), ""
+
+
+def _jackknife(statistic: Statistic, groups: Patients) -> FloatArray:
+    """The statistic without each patient, or without each of `JACKKNIFE_GROUPS` groups of them."""
+    many = min(groups.count, JACKKNIFE_GROUPS)
+    which = np.arange(groups.count) * many // groups.count
+    block = max(1, BLOCK // groups.count)
+    parts = []
+    for begin in range(0, many, block):
+        out = np.arange(begin, min(begin + block, many))
+        parts.append(statistic((which[None, :] != out[:, None]).astype(np.int64)))
+    return np.concatenate(parts)
 
 
 def _refusal(value: float | None, patients: int, skipped: int, resamples: int) -> str:
@@ -207,6 +379,11 @@ def _refusal(value: float | None, patients: int, skipped: int, resamples: int) -
             f"{SKIPPED_LIMIT:.0%}; there are too few patients of one kind."
         )
     return ""
+
+
+def _numbers(values: FloatArray) -> FloatArray:
+    """The values with infinities as NaN."""
+    return np.where(np.isfinite(values), values, math.nan)
 
 
 def _finite(value: float | None) -> float | None:
