@@ -36,10 +36,11 @@ class DecodeConfig(Settings):
     """Side of the stored square (or cube) in pixels; images are letterboxed into it."""
     volumes: Literal["slices", "whole"] = "slices"
     """Volumes as axial slices that remember their volume, or as whole resampled volumes."""
-    scaling: Literal["auto", "percentile", "window", "full"] = "auto"
+    scaling: Literal["auto", "percentile", "window", "full", "equalise"] = "auto"
     """auto: CT by ct_range_hu, all else by percentile; window: the object's own VOI
     transform (window, sigmoid or table), and what has none is set aside;
-    percentile: robust limits per image or volume; full: the smallest and largest value."""
+    percentile: robust limits per image or volume; full: the smallest and largest value;
+    equalise: every pixel by its rank, so that exposure and tone tell nothing."""
     intent: Literal["presentation", "processing"] = "presentation"
     """Radiographs made FOR PRESENTATION, or raw ones FOR PROCESSING; the other kind is set aside.
     What does not say counts as presentation."""
@@ -241,6 +242,8 @@ class FinetuneConfig(Settings):
     """For a two-class target, the value that counts as positive; default: the last in order."""
     budgets: tuple[float, ...] = (1, 5, 10, 50, 100)
     """Label budgets, in percent of the training patients; nested."""
+    patients: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    """Further label budgets, as numbers of training patients (about: classes keep their shares)."""
     seeds: int = Field(5, ge=1)
     """Draws per budget; the same draws for every initialisation."""
     modes: tuple[Literal["linear", "knn"], ...] = ("linear", "knn")
@@ -270,11 +273,15 @@ class FinetuneConfig(Settings):
         for budget in (*self.budgets, *self.full.budgets):
             if not 0 < budget <= 100:
                 raise ValueError(f"a budget is a percentage in (0, 100] (got {budget})")
-        if not self.budgets or not self.modes:
-            raise ValueError("budgets and modes must not be empty")
+        if not (self.budgets or self.patients) or not self.modes:
+            raise ValueError("budgets (or patients) and modes must not be empty")
         if not set(self.full.budgets) <= set(self.budgets):
             raise ValueError(f"full.budgets {self.full.budgets} must be among budgets")
         return self
+
+
+Month = Annotated[str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$")]
+Group = Literal["site", "manufacturer", "model", "view", "sex", "age_band", "year", "quality"]
 
 
 class EvaluateConfig(Settings):
@@ -282,12 +289,29 @@ class EvaluateConfig(Settings):
 
     target: LabelText | None = None
     """Column of the new cohort's label table; default: the classifier's own target."""
+    since: Month | None = None
+    """First month of the studies to report on, as 2026-01; needs study dates."""
+    until: Month | None = None
+    """Last month of the studies to report on."""
     resamples: int = Field(2000, ge=100)
     """Patient bootstrap resamples behind every interval."""
     permutations: int = Field(999, ge=99)
-    """Patient permutations of the shift test."""
+    """Patient permutations of the shift tests."""
+    groups: tuple[Group, ...] = (
+        "site",
+        "manufacturer",
+        "model",
+        "view",
+        "sex",
+        "age_band",
+        "year",
+        "quality",
+    )
+    """Pre-named groups; the verdict looks at the sensitivity of each."""
     floor_auroc: float = Field(0.75, ge=0.5, le=1)
     """The least AUROC that makes the model useful here, set before looking."""
+    floor_sensitivity: float = Field(0.5, ge=0, le=1)
+    """The least sensitivity of any pre-named group at the working threshold."""
     margin_slope: tuple[float, float] = (0.8, 1.25)
     """Calibration slope that counts as kept."""
     margin_oe: tuple[float, float] = (0.8, 1.25)
@@ -299,6 +323,32 @@ class EvaluateConfig(Settings):
     min_label_join: float = Field(0.9, ge=0, le=1)
     """A smaller share of labelled images: cannot tell."""
     min_cell_patients: int = Field(20, ge=1)
-    """Sites with fewer patients say 'too few to say'."""
-    seed: int = Field(0, ge=0)
-    """Bootstrap and permutations are functions of it."""
+    """Groups with fewer patients say 'too few to say'."""
+    min_cell_events: int = Field(10, ge=1)
+    """Groups with fewer patients with (or without) the finding say 'too few to say'."""
+    target_sensitivity: float = Field(0.9, gt=0, lt=1)
+    """Sensitivity that a threshold chosen anew here must reach."""
+    target_ppv: float | None = Field(None, gt=0, lt=1)
+    """Positive predictive value that a threshold chosen anew here must reach; None: not asked."""
+    confidence: float = Field(0.9, gt=0.5, lt=1)
+    """Confidence of that guarantee."""
+    miss_rate: float = Field(0.1, gt=0, lt=0.5)
+    """Share of patients whose set of answers may miss the right one (conformal sets)."""
+    cv_repeats: int = Field(10, ge=1, le=100)
+    """Repeats of the five-fold patient cross-validation that judges a local update."""
+    masks: bool = True
+    """Also predict with the border hidden, and with the centre hidden."""
+    stages: bool = True
+    """Also ask what every earlier encoder of the chain (and a random one) knows of the site."""
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    """Bootstrap, permutations and folds are functions of it."""
+
+    @model_validator(mode="after")
+    def _order(self) -> "EvaluateConfig":
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise ValueError(f"since {self.since} is after until {self.until}")
+        for name in ("margin_slope", "margin_oe"):
+            low, high = getattr(self, name)
+            if not 0 < low < 1 < high:
+                raise ValueError(f"{name} must enclose 1 (got {(low, high)})")
+        return self

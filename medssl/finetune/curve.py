@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from medssl.config import FinetuneConfig
 from medssl.finetune.probe import FloatArray, IntArray, fit_linear, knn_scores, softmax
-from medssl.finetune.task import Task, draws
+from medssl.finetune.task import Task, all_budgets, draws
 from medssl.finetune.tune import Labelled, Tuned, tune
 from medssl.models.encoder import Encoder
 from medssl.stats import counted
@@ -70,13 +70,13 @@ def cells(
 ) -> Iterator[Cell]:
     """Train the whole grid, one cell after the other."""
     for seed in range(config.seeds):
-        drawn = draws(task, config.budgets, seed=config.seed * 1000 + seed)
+        drawn = draws(task, all_budgets(task, config), seed=config.seed * 1000 + seed)
         for budget, places in drawn.items():
             if places is None:
                 continue
             for start in starts:
                 if progress is not None:
-                    progress(f"{start.name}, {budget:g} %, draw {seed + 1} of {config.seeds}")
+                    progress(f"{start.name}, {budget:.4g} %, draw {seed + 1} of {config.seeds}")
                 yield from _probes(task, start, places, config, (budget, seed))
                 full = budget in config.full.budgets and seed < config.full.seeds
                 if full and start.encoder is not None:
@@ -136,9 +136,10 @@ def points(task: Task, grid: list[Cell], config: FinetuneConfig) -> list[dict[st
         groups.setdefault((cell.init, cell.mode, cell.budget), []).append(cell)
     rows = [_point(task, test, key, groups, config) for key in sorted(groups)]
     reached = {key[2] for key in groups}
-    for budget in config.budgets:
+    for budget in all_budgets(task, config):
         if budget not in reached:
-            rows.append({"budget": budget, "note": "not reachable: fewer patients than classes"})
+            few = "more patients than there are" if budget > 100 else "fewer patients than classes"
+            rows.append({"budget": budget, "note": f"not reachable: {few}"})
     return rows
 
 
@@ -207,7 +208,7 @@ def as_text(path: Path) -> str:
     lines = [f"      {'start':<11}{'mode':<8}{'labels':>8}{'patients':>10}   score (95 % interval)"]
     for row in rows:
         if row.get("value") is None:
-            lines.append(f"      {'':<19}{row['budget']:>7g}%   {row.get('note')}")
+            lines.append(f"      {'':<19}{row['budget']:>7.4g}%   {row.get('note')}")
             continue
         text = f"{row['value']:.3f}"
         if row["lower"] is not None:
@@ -216,7 +217,7 @@ def as_text(path: Path) -> str:
             low, high = row["difference_lower"], row["difference_upper"]
             text += f"   against scratch {row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
         head = (
-            f"      {row['init']:<11}{row['mode']:<8}{row['budget']:>7g}%{row['patients']:>10}   "
+            f"      {row['init']:<11}{row['mode']:<8}{row['budget']:>7.4g}%{row['patients']:>10}   "
         )
         lines.append(head + text)
     return "\n".join(lines)

@@ -17,13 +17,14 @@ from medssl.cohort import split as split_room
 from medssl.cohort.privacy import check_keys, patient_digest
 from medssl.config import FinetuneConfig
 from medssl.errors import NothingUsableError, RefusedError, UsageError
+from medssl.evaluate import attributes
 from medssl.files import atomic, write_json
 from medssl.finetune import curve as curve_room
 from medssl.finetune.curve import BASELINE, PIXELS, PRETRAINED, Cell, Progress, Start
 from medssl.finetune.probe import FloatArray, softmax
-from medssl.finetune.task import Task, draws, make_task
+from medssl.finetune.task import Task, all_budgets, draws, make_task
 from medssl.models import weights
-from medssl.models.embed import embed
+from medssl.models.embed import MASKS, embed
 from medssl.models.encoder import Encoder, build
 from medssl.models.heads import LinearHead
 from medssl.models.precision import check_precision
@@ -86,8 +87,9 @@ def finetune(
     _check_modes(config)
     if config.full.budgets:
         check_precision(encoder, config.full.precision, card.decode.size)
-    if all(v is None for v in draws(task, config.budgets, config.seed * 1000).values()):
-        words = f"{data}: no budget of {config.budgets} % holds a patient of every class; raise budgets."
+    budgets = all_budgets(task, config)
+    if all(v is None for v in draws(task, budgets, config.seed * 1000).values()):
+        words = f"{data}: no budget of {budgets} % holds a patient of every class; raise budgets."
         raise NothingUsableError(words, "E-BUDGETS")
     held = np.isin(task.split, ["val", "test"])
     known = check_unseen(card.seen, task.patient[held], allow=allow_seen)
@@ -111,12 +113,14 @@ def finetune(
             out / "predictions.parquet", _predictions(task, store, grid, chosen, kept["scores"])
         )
         _write_embeddings(out, kept["encoder"], card, store, data)
+        attributes.write(out, attributes.table_of(store, manifest))
+        _write_masked(out, kept, task, store, normal)
         summary |= _summary(task, chosen, rows, begun) | {"classifier_sha256": kept["sha256"]}
     return runs.read(out)
 
 
 def _check_modes(config: FinetuneConfig) -> None:
-    if "linear" not in config.modes and max(config.budgets) not in config.full.budgets:
+    if "linear" not in config.modes and max((*config.budgets, 0)) not in config.full.budgets:
         words = "modes has no linear and full.budgets lacks the largest budget: no classifier could be kept."
         raise UsageError(words, "E-CONFIG")
 
@@ -199,7 +203,13 @@ def _keep(
         "encoder_sha256": digest,
     }
     write_json(out / "classifier.json", data)
-    return {"scores": scores, "encoder": kept, "sha256": sha}
+    return {
+        "scores": scores,
+        "encoder": kept,
+        "head": head,
+        "temperature": temperature,
+        "sha256": sha,
+    }
 
 
 def _thresholds(task: Task, scores: FloatArray, config: FinetuneConfig) -> dict[str, float]:
@@ -271,6 +281,37 @@ def _write_embeddings(
         pq.write_table(table, file)
 
 
+def _write_masked(
+    out: Path, kept: dict[str, Any], task: Task, store: Store, normal: tuple[float, float]
+) -> None:
+    """Write the kept classifier's predictions of test pictures with a part of each hidden."""
+    held = np.flatnonzero(task.split == "test")
+    rows = task.rows[held]
+    common = {
+        "image_id": store.column("image_id")[rows],
+        "slice": store.column("slice")[rows],
+        "patient_id": task.patient[held],
+        "site": store.column("site")[rows],
+        "split": task.split[held],
+        "label": np.array(task.classes, dtype=object)[task.codes[held]],
+    }
+    tables = []
+    for name, mask in MASKS.items():
+        features = embed(kept["encoder"], store, rows, *normal, mask)
+        scores = head_scores(kept["head"], features, kept["temperature"])
+        tables.append(_block(common, (PRETRAINED, name, 100.0, 0), scores, task.classes))
+    runs.write_predictions(out / "masked.parquet", pa.concat_tables(tables))
+
+
+def head_scores(
+    head: LinearHead, features: npt.NDArray[np.float32], temperature: float
+) -> FloatArray:
+    """Return calibrated probabilities ``[n, K]`` of features ``[n, width]``."""
+    with torch.inference_mode():
+        logits = head.double()(torch.from_numpy(features).double()).numpy()
+    return softmax(logits / temperature)
+
+
 def _summary(task: Task, chosen: Cell, rows: list[dict[str, Any]], begun: float) -> dict[str, Any]:
     test = [
         r for r in rows
@@ -299,7 +340,7 @@ def plan(config: FinetuneConfig, encoder_run: Path, data: Path) -> dict[str, Any
         "classes": ", ".join(task.classes),
         **{f"{s}_pictures": len(task.at(s)) for s in split_room.SPLITS},
         "uncertain_pictures_left_out": sum(task.uncertain.values()),
-        "probe_cells": len(config.budgets) * config.seeds * len(config.modes) * starts,
+        "probe_cells": len(all_budgets(task, config)) * config.seeds * len(config.modes) * starts,
         "full_cells": full,
         "full_pictures_shown": round(
             sum(len(task.at("train")) * b / 100 for b in config.full.budgets)

@@ -128,16 +128,26 @@ def patient_classes(task: Task) -> dict[str, str]:
     return {p: task.classes[c] for p, c in found.items()}
 
 
+def all_budgets(task: Task, config: FinetuneConfig) -> tuple[float, ...]:
+    """Return every budget in percent, those given as numbers of patients among them, rising.
+
+    More patients than there are stay above 100 and cannot be drawn.
+    """
+    many = len(patient_classes(task))
+    asked = {*config.budgets, *(100 * k / many for k in config.patients)}
+    return tuple(sorted(float(b) for b in asked))
+
+
 def draws(task: Task, percents: tuple[float, ...], seed: int) -> dict[float, IntArray | None]:
     """Return the places of the labelled training images of every nested budget of one draw.
 
-    None where a budget cannot hold every class.
+    None where a budget cannot hold every class, or asks for more patients than there are.
     """
     chosen = split_room.budgets(patient_classes(task), percents, seed)
     train = task.at("train")
     out: dict[float, IntArray | None] = {}
     for percent, patients in chosen.items():
-        if patients is None:
+        if patients is None or percent > 100:
             out[percent] = None
             continue
         places = train[np.isin(task.patient[train], patients)]

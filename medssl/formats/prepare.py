@@ -100,6 +100,8 @@ def _scaled(
     """Return the picture in [0, 1], dark to bright, and what 0 and 1 stand for."""
     if config.scaling == "window":
         return _shown(pixels, finite)
+    if config.scaling == "equalise":
+        return _ranked(pixels, finite)
     # Hounsfield units mean the same however they are shown.
     values = -pixels.array if pixels.inverted and pixels.units != "HU" else pixels.array
     low, high, name = _limits(values.ravel() if finite.all() else values[finite], pixels, config)
@@ -137,6 +139,21 @@ def _shown(pixels: Pixels, finite: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[n
         return unit, _Scale(0.0, 1.0, "shown", name)
     low, high = (-limits[1], -limits[0]) if pixels.inverted else limits
     return unit, _Scale(low, high, pixels.units, name)
+
+
+def _ranked(
+    pixels: Pixels, finite: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float32], _Scale]:
+    """Return every pixel as the share of pixels that are darker (equal ones counting half)."""
+    values = -pixels.array if pixels.inverted else pixels.array
+    held = values[finite]
+    some = np.sort(held[:: held.size // LIMIT_PIXELS | 1])
+    if some[0] == some[-1]:
+        raise FormatError(f"the picture is constant (every pixel {some[0]:g})", "E-CONSTANT")
+    below = some.searchsorted(held, "left") + some.searchsorted(held, "right")
+    unit = np.zeros(values.shape, np.float32)
+    unit[finite] = below / (2 * some.size)
+    return unit, _Scale(0.0, 1.0, "shown", "equalise")
 
 
 def _limits(

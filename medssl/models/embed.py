@@ -1,5 +1,7 @@
 """Features of stored pictures, in store order."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -23,14 +25,60 @@ def device() -> torch.device:
 
 @torch.inference_mode()
 def embed(
-    encoder: Encoder, store: Store, rows: npt.NDArray[np.int64], mean: float, std: float
+    encoder: Encoder,
+    store: Store,
+    rows: npt.NDArray[np.int64],
+    mean: float,
+    std: float,
+    change: Callable[[Tensor], Tensor] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Return float32 ``[n, width]`` features of store rows, without augmentation."""
+    """Return float32 ``[n, width]`` features of store rows, without augmentation.
+
+    Args:
+        encoder: its width is the features'.
+        store, rows: what to embed.
+        mean, std: normalisation of pixels in [0, 1].
+        change: of a batch ``[N, 1, ...]`` in [0, 1] before normalisation, such as a mask.
+    """
     place = device()
     encoder = encoder.to(place).eval()
     out = np.empty((len(rows), encoder.width), np.float32)
     for start in range(0, len(rows), EMBED_BATCH):
         part = rows[start : start + EMBED_BATCH]
-        images = (to_unit(store.planes(part)).to(place) - mean) / std
+        pictures = to_unit(store.planes(part)).to(place)
+        images = ((pictures if change is None else change(pictures)) - mean) / std
         out[start : start + len(part)] = encoder(images).float().cpu().numpy()
     return out
+
+
+def without_border(pictures: Tensor) -> Tensor:
+    """Fill the outer seventh on every side with each picture's own mean: burned-in text goes.
+
+    Args:
+        pictures: ``[N, 1, ...]`` in [0, 1].
+    """
+    return torch.where(_middle(pictures, 1 / 7), pictures, _mean(pictures))
+
+
+def without_centre(pictures: Tensor) -> Tensor:
+    """Fill all but the outer fifth on every side with each picture's own mean: the organ goes.
+
+    Args:
+        pictures: ``[N, 1, ...]`` in [0, 1].
+    """
+    return torch.where(_middle(pictures, 1 / 5), _mean(pictures), pictures)
+
+
+MASKS = {"border hidden": without_border, "centre hidden": without_centre}
+
+
+def _mean(pictures: Tensor) -> Tensor:
+    return pictures.mean(tuple(range(1, pictures.ndim)), keepdim=True)
+
+
+def _middle(pictures: Tensor, share: float) -> Tensor:
+    """Return a mask of the last two axes that is true but for an outer share of either side."""
+    inside = torch.zeros(pictures.shape[-2:], dtype=torch.bool, device=pictures.device)
+    top, left = (max(1, round(share * side)) for side in pictures.shape[-2:])
+    inside[top:-top, left:-left] = True
+    return inside

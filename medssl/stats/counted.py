@@ -5,8 +5,11 @@ statistic is made: resampling then costs a few passes over the rows instead of a
 its plain namesake in `metrics` or `calibration` on the rows that the draws stand for.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.special import logit as log_odds
 
@@ -97,6 +100,26 @@ def average_precision(y: npt.ArrayLike, score: npt.ArrayLike, groups: Patients) 
     return statistic
 
 
+def of_sums(
+    columns: list[npt.ArrayLike], function: Callable[..., FloatArray], groups: Patients
+) -> Statistic:
+    """Any function of sums over rows: rates, the Brier score, O/E, net benefit.
+
+    Args:
+        columns: what each row adds to each sum, K arrays [n].
+        function: K sums, each [b], to numbers [b]; a division by zero is no number.
+        groups: rows of each patient.
+    """
+    sums = np.stack([_by_patient(c, groups) for c in columns], 1)
+
+    def statistic(counts: IntArray) -> FloatArray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.asarray(function(*(counts @ sums).T), dtype=np.float64)
+        return np.where(np.isfinite(found), found, np.nan)
+
+    return statistic
+
+
 def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike, groups: Patients) -> Statistic:
     """Sum over sum: sensitivity, predictive values, prevalence, Brier score, O/E, alerts.
 
@@ -104,16 +127,7 @@ def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike, groups: Patients
         numerator, denominator: what each row adds to either sum [n].
         groups: rows of each patient.
     """
-    sums = np.stack([_by_patient(numerator, groups), _by_patient(denominator, groups)], 1)
-
-    def statistic(counts: IntArray) -> FloatArray:
-        both = counts @ sums
-        known = both[:, 1] != 0
-        out = np.full(len(counts), np.nan)
-        out[known] = both[known, 0] / both[known, 1]
-        return out
-
-    return statistic
+    return of_sums([numerator, denominator], np.divide, groups)
 
 
 def weighted_sum(parts: list[tuple[float, Statistic]]) -> Statistic:
@@ -164,6 +178,41 @@ def slope(y: npt.ArrayLike, p: npt.ArrayLike, groups: Patients) -> Statistic:
         return out
 
     return statistic
+
+
+def intercept_in_the_large(y: npt.ArrayLike, p: npt.ArrayLike, groups: Patients) -> Statistic:
+    """Log-odds to add to every row so that as many events are expected as were seen.
+
+    Args:
+        y: 0/1 outcomes [n].
+        p: probabilities [n].
+        groups: rows of each patient.
+    """
+    positive, value = outcome_and_probability(y, p)
+    outcome, codes = positive.astype(np.float64), groups.code
+    x = log_odds(np.clip(value, cal.EDGE, 1 - cal.EDGE))
+
+    begin = cal.intercept_in_the_large(y, p) or 0.0
+
+    def one(drawn: IntArray) -> float:
+        weight = drawn[codes].astype(np.float64)
+        events, total = float(weight @ outcome), float(weight.sum())
+        if events in (0.0, total):
+            return np.nan
+        a = begin
+        for _ in range(NEWTON_STEPS):
+            q = expit(a + x)
+            move = (events - float(weight @ q)) / float(weight @ (q * (1 - q)))
+            a += move
+            if abs(move) <= CONVERGED:
+                return a
+        # Far from the start Newton may swing; were all rows like the largest (smallest) log-odds,
+        # the root would be an end of this bracket.
+        centre = float(log_odds(events / total))
+        low, high = centre - float(x.max()) - 1e-6, centre - float(x.min()) + 1e-6
+        return float(brentq(lambda v: float(weight @ expit(v + x)) - events, low, high))
+
+    return lambda counts: np.array([one(drawn) for drawn in counts])
 
 
 def _newton(

@@ -347,3 +347,30 @@ def test_a_mostly_padded_picture_is_kept(tmp_path):
     pixels = read(dataset(array, PixelPaddingValue=4000), tmp_path)
     assert 0.6 < pixels.padding < 0.7
     assert prepare(pixels, DecodeConfig(size=16)).planes.shape == (1, 16, 16)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_equalise_leaves_the_order_and_nothing_else(inverted):
+    """Oracle: scipy's ranks; any rising change of the tones gives the same picture."""
+    from scipy.stats import rankdata
+
+    array = np.random.default_rng(0).gamma(2.0, size=(20, 30)).round(1).astype(np.float32)
+    array[0, :3] = np.nan
+    settings = DecodeConfig(size=30, scaling="equalise")
+    made = prepare(image(array, inverted=inverted), settings)
+    finite = np.isfinite(array)
+    ranks = (rankdata(array[finite] * (-1 if inverted else 1)) - 0.5) / finite.sum()
+    top, left, rows, columns = made.box
+    stored = made.planes[0][top : top + rows, left : left + columns]
+    assert (rows, columns) == array.shape
+    np.testing.assert_allclose(stored[finite] / 65535, ranks, atol=1e-5)
+    assert (stored[~finite] == 0).all()
+    assert made.scaling == "equalise"
+    assert (made.low, made.high, made.units) == (0.0, 1.0, "shown")
+    brighter = prepare(image(np.exp(array / 3) + 5, inverted=inverted), settings)
+    assert (brighter.planes == made.planes).all()
+
+
+def test_equalise_refuses_a_constant_picture():
+    with pytest.raises(FormatError, match="constant"):
+        prepare(image(np.full((6, 4), 3.0)), DecodeConfig(size=16, scaling="equalise"))
