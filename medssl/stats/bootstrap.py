@@ -98,6 +98,13 @@ class Patients:
         """Number of patients."""
         return self.start.size - 1
 
+    def part(self, places: npt.NDArray[np.generic]) -> "Patients":
+        """Some rows (numbers or a mask); patients keep their numbers, even those without a row."""
+        code = self.code[places]
+        start = np.zeros(self.count + 1, dtype=np.int64)
+        np.cumsum(np.bincount(code, minlength=self.count), out=start[1:])
+        return Patients(code, np.argsort(code, kind="stable"), start)
+
     def rows(self, drawn: IntArray) -> IntArray:
         """All rows of the drawn patients [d], int64; a patient drawn twice gives rows twice."""
         begin = self.start[drawn]

@@ -1,4 +1,4 @@
-"""Do the probabilities mean what they say, and what would a local update change.
+"""Do the probabilities mean what they say: bare numbers, and the logistic fits behind them.
 
 `y` is 0/1 and `p` a probability, 1-D, one row per image. The one-number functions are quick enough
 to be resampled by `bootstrap`, so that a point estimate and its interval come from the same code;
@@ -14,7 +14,6 @@ from scipy.special import expit, logsumexp
 from scipy.special import logit as log_odds
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
-from medssl.stats.bootstrap import Patients
 from medssl.stats.metrics import (
     BoolArray,
     FloatArray,
@@ -27,8 +26,8 @@ from medssl.stats.metrics import (
 EDGE = 1e-6
 """Probabilities are kept this far from 0 and 1 before a logit is taken."""
 
-SLOPE_EVENTS = 100
-"""Events from which a slope is fitted besides an intercept."""
+SPAN = 0.66
+"""Share of the rows that each local line of the smoother is fitted to."""
 
 LOWESS_EXACT = 5000
 """Rows up to which the smoother is fitted at every row rather than interpolated."""
@@ -174,7 +173,27 @@ def integrated_calibration_index(y: npt.ArrayLike, p: npt.ArrayLike) -> float | 
     Raises:
         ValueError: if there is no row or a probability lies outside [0, 1].
     """
+    smooth = smoothed_frequency(y, p)
+    return None if smooth is None else float(np.mean(np.abs(smooth - np.asarray(p))))
+
+
+def smoothed_frequency(y: npt.ArrayLike, p: npt.ArrayLike) -> FloatArray | None:
+    """Observed frequency at each row's p by local regression (Cleveland 1979; span 0.66).
+
+    Args:
+        y: 0/1 outcomes [n].
+        p: probabilities [n].
+
+    Returns:
+        Frequencies [n] in the order of the rows, or None when one value of p fills a span.
+
+    Raises:
+        ValueError: if there is no row or a probability lies outside [0, 1].
+    """
     positive, value = outcome_and_probability(y, p)
+    # Among more equal values than the span holds, lowess would pick some by their place in the file.
+    if np.unique(value, return_counts=True)[1].max() >= max(1, int(SPAN * value.size)):
+        return None
     # The fit at every row costs n^2; beyond LOWESS_EXACT it is interpolated within 1 % of the range
     # of p, Cleveland's own advice, which moves the index in the fourth digit.
     gap = 0.01 * float(np.ptp(value)) if value.size > LOWESS_EXACT else 0.0
@@ -183,10 +202,9 @@ def integrated_calibration_index(y: npt.ArrayLike, p: npt.ArrayLike) -> float | 
     # the tests' main set scores 0.106760 with them, below even the mean difference 0.1203.
     with np.errstate(all="ignore"):
         smooth = lowess(
-            positive.astype(np.float64), value, frac=0.66, it=0, delta=gap, return_sorted=False
+            positive.astype(np.float64), value, frac=SPAN, it=0, delta=gap, return_sorted=False
         )
-    distance = float(np.mean(np.abs(smooth - value)))
-    return distance if np.isfinite(distance) else None
+    return np.asarray(smooth, dtype=np.float64) if np.isfinite(smooth).all() else None
 
 
 def reliability_curve(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = 10) -> ReliabilityCurve:
@@ -204,7 +222,7 @@ def reliability_curve(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = 10) -> Rel
         ValueError: if there is no row, no bin, or a probability lies outside [0, 1].
     """
     positive, value = outcome_and_probability(y, p)
-    which = _equal_mass(value, bins)
+    which = equal_mass(value, bins)
     n = np.bincount(which)
     events = np.bincount(which, weights=positive)
     limits = np.array([wilson(int(k), int(m)) for k, m in zip(events, n, strict=True)])
@@ -212,41 +230,24 @@ def reliability_curve(y: npt.ArrayLike, p: npt.ArrayLike, bins: int = 10) -> Rel
     return ReliabilityCurve(predicted, events / n, n, limits[:, 0], limits[:, 1])
 
 
-def recalibrate_by_patients(
-    y: npt.ArrayLike, p: npt.ArrayLike, patient: npt.ArrayLike, seed: int, folds: int = 5
-) -> FloatArray:
-    """Probabilities after a local update that never saw the patient it is judged on.
-
-    Below 100 events the update moves the intercept only, from 100 on intercept and slope.
+def equal_mass(value: FloatArray, bins: int) -> IntArray:
+    """Cut probabilities at their quantiles.
 
     Args:
-        y: 0/1 outcomes [n].
-        p: probabilities [n].
-        patient: one code or pseudonym per row [n].
-        seed: of the dealing of patients into folds.
-        folds: at most this many; fewer when there are fewer patients with (or without) an event.
+        value: probabilities [n], n >= 1.
+        bins: how many, at least 1.
 
     Returns:
-        Out-of-fold probabilities [n], float64.
+        Bin of each row [n], closed on the right, numbered without gaps from low to high.
 
     Raises:
-        ValueError: if fewer than two folds are possible, or patients and rows differ in number.
+        ValueError: if bins < 1.
     """
-    positive, value = outcome_and_probability(y, p)
-    groups = Patients.of(patient)
-    if groups.code.size != positive.size:
-        raise ValueError(
-            f"There are {groups.code.size} patient entries for {positive.size} rows; pass one each."
-        )
-    fold = _deal(positive, groups, seed, folds)[groups.code]
-    x = _logit(value)
-    with_slope = bool(np.count_nonzero(positive) >= SLOPE_EVENTS)
-    updated = np.empty(x.size)
-    for k in range(int(fold.max()) + 1):
-        held = fold == k
-        a, b = _update(positive[~held], x[~held], with_slope=with_slope)
-        updated[held] = expit(a + b * x[held])
-    return updated
+    if bins < 1:
+        raise ValueError(f"A reliability curve needs at least one bin, got {bins}; 10 is usual.")
+    inner = np.quantile(value, np.linspace(0, 1, bins + 1))[1:-1]
+    _, which = np.unique(np.searchsorted(inner, value, side="left"), return_inverse=True)
+    return np.asarray(which, dtype=np.int64)
 
 
 def fit_temperature(logits: npt.ArrayLike, codes: npt.ArrayLike) -> float:
@@ -341,48 +342,6 @@ def _newton_step(design: FloatArray, residual: FloatArray, weight: FloatArray) -
     """Inverse information times score, [2]."""
     information = (design * weight[:, None]).T @ design
     return np.asarray(np.linalg.solve(information, design.T @ residual), dtype=np.float64)
-
-
-def _update(positive: BoolArray, x: FloatArray, *, with_slope: bool) -> tuple[float, float]:
-    """Intercept and slope of the local update; a slope that does not exist stays 1."""
-    if with_slope:
-        fit = _intercept_and_slope(positive, x)
-        if fit is not None:
-            return fit
-    a = _intercept(positive, x)
-    if a is None:
-        raise ValueError("A training fold has one class only; use fewer folds or more patients.")
-    return a, 1.0
-
-
-def _deal(positive: BoolArray, groups: Patients, seed: int, folds: int) -> IntArray:
-    """Fold of each patient [P]; every fold's complement holds events and non-events."""
-    rows = np.diff(groups.start)
-    events = np.bincount(groups.code, weights=positive, minlength=groups.count)
-    ill, well = int(np.count_nonzero(events > 0)), int(np.count_nonzero(events < rows))
-    count = min(folds, ill, well)
-    if count < 2:
-        raise ValueError(
-            f"Recalibration needs two folds of patients with both outcomes in each remainder; "
-            f"there are {ill} patients with and {well} without an event, {folds} folds asked for."
-        )
-    # Ordered by all ill, mixed, all well, the carriers of either outcome are neighbours, so dealing
-    # in turn gives both outcomes to at least two folds.
-    kind = np.where(events == 0, 2, np.where(events < rows, 1, 0))
-    shuffled = np.random.default_rng(seed).permutation(groups.count)
-    order = shuffled[np.argsort(kind[shuffled], kind="stable")]
-    fold = np.empty(groups.count, dtype=np.int64)
-    fold[order] = np.arange(groups.count) % count
-    return fold
-
-
-def _equal_mass(value: FloatArray, bins: int) -> IntArray:
-    """Bin of each row [n], closed on the right, numbered without gaps from low to high."""
-    if bins < 1:
-        raise ValueError(f"A reliability curve needs at least one bin, got {bins}; 10 is usual.")
-    inner = np.quantile(value, np.linspace(0, 1, bins + 1))[1:-1]
-    _, which = np.unique(np.searchsorted(inner, value, side="left"), return_inverse=True)
-    return np.asarray(which, dtype=np.int64)
 
 
 def _binned_errors(y: npt.ArrayLike, p: npt.ArrayLike, bins: int) -> tuple[float, float | None]:

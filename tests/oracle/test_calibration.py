@@ -15,11 +15,11 @@ from medssl.stats.calibration import (
     intercept_in_the_large,
     logistic_update,
     oe_ratio,
-    recalibrate_by_patients,
     reliability_curve,
     slope,
 )
 from medssl.stats.metrics import auroc, brier, wilson
+from medssl.stats.recalibration import recalibrate_by_patients
 
 pytestmark = pytest.mark.filterwarnings("error")
 
