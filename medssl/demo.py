@@ -17,10 +17,10 @@ from medssl.config import (
 )
 from medssl.decode import decode
 from medssl.errors import RefusedError
+from medssl.external import evaluate_at
 from medssl.files import write_text
 from medssl.finetune.curve import as_text
 from medssl.finetune.finetune import finetune
-from medssl.infer import evaluate_at
 from medssl.synthetic import SynthesisSettings, synthesize
 from medssl.train.pretrain import pretrain
 

@@ -13,7 +13,7 @@ import cases as data
 import text
 
 from medssl import runs
-from medssl.evaluate.report import side_by_side
+from medssl.evaluate.report.write import side_by_side
 
 WIDTH = 420
 
@@ -55,13 +55,13 @@ def trust(review: data.Review) -> None:
         st.info(text.UNLABELLED)
     st.subheader(text.TABLE)
     st.dataframe(side_by_side(report["performance"]), hide_index=True, alt=text.TABLE)
-    shift = report["shift"]
-    if "note" in shift:
-        st.write(shift["note"])
-    elif shift["p"] < 0.05:
-        st.write(text.SHIFT.format(p=shift["p"], unlike=shift["unlike_percent"]))
+    test, share = report["shift"]["embedding"], report["shift"]["unlike"].get("share", {})
+    if "p" not in test or share.get("value") is None:
+        st.write(test.get("note") or share.get("note"))
+    elif test["p"] < 0.05:
+        st.write(text.SHIFT.format(p=test["p"], unlike=100 * share["value"]))
     else:
-        st.write(text.NO_SHIFT.format(p=shift["p"]))
+        st.write(text.NO_SHIFT.format(p=test["p"]))
 
 
 def chosen_cases(review: data.Review, name: str) -> list[data.Case]:

@@ -105,7 +105,10 @@ def _cell_line(text: str) -> None:
 
 @app.command()
 def evaluate(
-    model: Annotated[Path | None, typer.Argument(help="A finished finetune run.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="A finished finetune run, a pack, or an evaluation to report anew."),
+    ] = None,
     overrides: Overrides = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="The new hospital's scanned cohort.")
@@ -116,6 +119,17 @@ def evaluate(
     config: Annotated[
         Path | None, typer.Option(help="YAML settings; the defaults if absent.")
     ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=RUN,...",
+            help="A remedy: finetune runs at this cohort (several are folds). May be repeated.",
+        ),
+    ] = None,
+    diff: Annotated[
+        Path | None,
+        typer.Option(metavar="OLD", help="Print what changed since an older evaluation; no run."),
+    ] = None,
     allow_seen: AllowSeen = False,
     workers: Workers = 2,
     settings: ShowSettings = False,
@@ -124,6 +138,8 @@ def evaluate(
     """Test a classifier on a new hospital's cohort and say plainly whether it holds.
 
     Example: medssl evaluate runs/finding --data cohorts/b --out runs/finding-at-b
+    Report anew, without predicting: medssl evaluate runs/finding-at-b since=2024-01 --out runs/at-b-2024
+    What changed: medssl evaluate runs/finding-at-b-new --diff runs/finding-at-b
     """
     from medssl.config import EvaluateConfig
     from medssl.loading import load, to_yaml
@@ -131,31 +147,70 @@ def evaluate(
     if settings:
         print_settings(EvaluateConfig)
     resolved = load(EvaluateConfig, config, tuple(overrides or ()))
-    run_of, cohort = need(model, "RUN"), need(data, "--data")
-    from medssl import infer
+    run_of = need(model, "RUN")
+    if diff is not None:
+        from medssl.evaluate.diff import as_text
 
-    if dry_run:
-        say(to_yaml(resolved))
-        show(
-            "would run (nothing written):",
-            infer.plan(resolved, run_of, cohort, allow_seen=allow_seen),
-        )
+        say(as_text(diff, run_of))
         return
-    with bar("pixels") as progress:
-        run = infer.evaluate_at(
-            resolved,
-            run_of,
-            cohort,
-            need(out, "--out"),
-            allow_seen=allow_seen,
-            workers=workers,
-            progress=progress,
-        )
+    from medssl import runs
+
+    remedies = tuple(compare or ())
+    if runs.read(run_of).verb == "evaluate":
+        from medssl.evaluate.evaluate import again, plan_again
+
+        if dry_run:
+            say(to_yaml(resolved))
+            show("would report (nothing written):", plan_again(run_of, resolved, remedies))
+            return
+        run = again(run_of, resolved, need(out, "--out"), remedies)
+    else:
+        from medssl import external
+
+        cohort = need(data, "--data")
+        if dry_run:
+            say(to_yaml(resolved))
+            planned = external.plan(resolved, run_of, cohort, allow_seen=allow_seen)
+            show("would run (nothing written):", planned)
+            return
+        with bar("pixels") as progress:
+            run = external.evaluate_at(
+                resolved,
+                run_of,
+                cohort,
+                need(out, "--out"),
+                compare=remedies,
+                allow_seen=allow_seen,
+                workers=workers,
+                progress=progress,
+            )
     show(
         f"verdict: {run.summary['verdict']}",
         {k: v for k, v in run.summary.items() if k != "verdict"},
     )
     say(f"  report: {run.path}/report.html")
+
+
+@app.command()
+def pack(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished finetune run.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to ship; new or empty.")],
+    share_embeddings: Annotated[
+        bool,
+        typer.Option(
+            "--share-embeddings",
+            help="Add at most 2,000 embeddings of held-out pictures. They can identify people.",
+        ),
+    ] = False,
+) -> None:
+    """Pack a classifier with summaries of its hospital, so that another can evaluate it alone.
+
+    Example: medssl pack runs/finding --out ship/finding
+    """
+    from medssl.evaluate.pack import pack as make
+
+    made = make(run, out, share_embeddings=share_embeddings)
+    show(f"{made.path}: weights and summaries; no image, no patient", made.summary)
 
 
 @app.command(name="app")

@@ -13,6 +13,7 @@ from medssl.stats.bootstrap import Patients
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 MISSING = -1
+YES = frozenset({"1", "true", "yes", "y", "positive", "present"})
 LABEL = "label_"
 """Columns ``label_<class>`` with 1, 0 or null make a predictions table multi-label."""
 
@@ -59,9 +60,8 @@ class Answers:
 
     @property
     def shown(self) -> list[int]:
-        """Return the reported classes: the positive one of two exclusive ones, else all."""
-        two = self.exclusive and len(self.classes) == 2
-        return [1] if two else list(range(len(self.classes)))
+        """Return the reported classes, those with a threshold: the positive one of two, else all."""
+        return [k for k, name in enumerate(self.classes) if name in self.thresholds]
 
     @property
     def codes(self) -> IntArray:
@@ -102,6 +102,12 @@ class Answers:
             self.thresholds,
             self.exclusive and not mixed,
         )
+
+
+def in_words(target: str, name: str, thresholds: dict[str, float]) -> str:
+    """Return a class in words: the target alone where the class only says yes."""
+    only = len(thresholds) == 1 and name.casefold() in YES
+    return target if only else f"{target} = {name}"
 
 
 def answers_of(table: pa.Table, classes: tuple[str, ...], thresholds: dict[str, float]) -> Answers:

@@ -42,8 +42,17 @@ PIXELS = (
     "centre_brightness",
     "left_right_difference",
     "entropy",
+    "tone_10",
+    "tone_25",
+    "tone_50",
+    "tone_75",
+    "tone_90",
     "padding",
 )
+TONES = ("dark_share", "bright_share", "entropy", "brightness", "contrast",
+         "tone_10", "tone_25", "tone_50", "tone_75", "tone_90")  # fmt: skip
+"""Figures of the grey-level histogram alone: where things are in the picture, they do not know."""
+
 CHUNK = 512
 RING = 0.1
 EDGE = 0.02
@@ -71,6 +80,10 @@ ATTRIBUTES = (
     Attribute("centre_brightness", "mean of the middle half", levels=False),
     Attribute("left_right_difference", "right half less left half", levels=False),
     Attribute("entropy", "of 64 grey levels, bits", levels=False),
+    *(
+        Attribute(f"tone_{q}", f"{q} % of the picture is darker than this", levels=False)
+        for q in (10, 25, 50, 75, 90)
+    ),
     Attribute("padding", "share of the square outside the picture", levels=False),
 )
 
@@ -97,7 +110,9 @@ def of_pixels(planes: npt.NDArray[np.uint16]) -> dict[str, npt.NDArray[np.float6
     spread = flat.std(1)
     levels = np.minimum((flat * BINS).astype(np.int64), BINS - 1) + BINS * np.arange(n)[:, None]
     shares = np.bincount(levels.ravel(), minlength=n * BINS).reshape(n, BINS) / flat.shape[1]
+    tones = np.quantile(flat, [0.1, 0.25, 0.5, 0.75, 0.9], axis=1)
     return {
+        **{f"tone_{q}": t for q, t in zip((10, 25, 50, 75, 90), tones, strict=True)},
         "brightness": flat.mean(1),
         "contrast": spread,
         "dark_share": (flat <= EDGE).mean(1),

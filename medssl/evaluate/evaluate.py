@@ -1,228 +1,241 @@
 """The verb evaluate, its torch-free part: predictions and embeddings become a report."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
 from medssl import runs
 from medssl.config import EvaluateConfig
-from medssl.evaluate import figures as fig
+from medssl.errors import NothingUsableError
+from medssl.evaluate import (
+    abstention,
+    calibrated,
+    enough,
+    groups,
+    inputs,
+    monitor,
+    remedies,
+    shifted,
+    shortcuts,
+)
 from medssl.evaluate import performance as perf
-from medssl.evaluate import report as report_room
-from medssl.evaluate.performance import Answers
-from medssl.evaluate.verdict import Evidence, decide
-from medssl.stats import shift
+from medssl.evaluate.answers import Answers, in_words
+from medssl.evaluate.inputs import Here, Question
+from medssl.evaluate.pack import reference_of
+from medssl.evaluate.plain import plain
+from medssl.evaluate.reference import Reference, about
+from medssl.evaluate.report import write as report_room
+from medssl.evaluate.tables import table_one
+from medssl.evaluate.verdict import Evidence, Verdict, decide
 
-CLASSIFIER = "classifier"
-UNLIKE = 99.0
-LEAST_SHIFT_PATIENTS = 10
 
+def evaluate(
+    question: Question,
+    reference: Reference,
+    here: Here,
+    config: EvaluateConfig,
+    out: Path,
+    compare: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Compute every figure, decide, and write the report; return its summary.
 
-@dataclass(frozen=True)
-class Side:
-    """One hospital's predictions and embeddings, row by row.
+    Args:
+        question: what was asked of which model.
+        reference: the source hospital.
+        here: the new one, all of its pictures.
+        config: floors, seeds, and the months to report on.
+        out: the run directory.
+        compare: remedies, as ``NAME=RUN,RUN``.
 
-    Attributes:
-        predictions: columns of ``runs.PREDICTION_COLUMNS`` and the scores.
-        embeddings: float ``[m, width]``; for the source of held-out patients.
-        embedded_patient: their patients ``[m]``.
+    Raises:
+        MedsslError: no picture in the months asked for, or runs that cannot be compared.
     """
-
-    predictions: pa.Table
-    embeddings: npt.NDArray[Any]
-    embedded_patient: npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Case:
-    """Everything a report is made from.
-
-    Attributes:
-        target: name of the label; classes: its values in order.
-        thresholds: the source's working threshold per reported class.
-        source, here: the two hospitals.
-        label_table: whether the new cohort has that label at all.
-        unknown: values of the label that the classifier does not know, with their counts.
-        notes, provenance: sentences and digests for the last sections.
-    """
-
-    target: str
-    classes: tuple[str, ...]
-    thresholds: dict[str, float]
-    source: Side
-    here: Side
-    label_table: bool
-    unknown: dict[str, int]
-    notes: tuple[str, ...]
-    provenance: dict[str, str]
-
-
-def answers_of(table: pa.Table, classes: tuple[str, ...], thresholds: dict[str, float]) -> Answers:
-    """Return the labelled rows of a predictions table."""
-    label = np.asarray(table.column("label").to_pylist(), dtype=object)
-    known = np.array([v in classes for v in label], dtype=bool)
-    codes = np.array([classes.index(v) for v in label[known]], dtype=np.int64)
-    return Answers(
-        codes,
-        scores_of(table, classes)[known],
-        np.asarray(table.column("patient_id").to_pylist(), dtype=str)[known],
-        np.asarray(table.column("site").to_pylist(), dtype=str)[known],
-        classes,
-        thresholds,
-    )
-
-
-def scores_of(table: pa.Table, classes: tuple[str, ...]) -> npt.NDArray[np.float64]:
-    """Return float64 ``[n, K]`` in class order."""
-    columns = [table.column(f"{runs.SCORE}{c}").to_numpy() for c in classes]
-    return np.stack(columns, 1).astype(np.float64)
-
-
-def source_side(run: Path, classes: tuple[str, ...]) -> Side:
-    """Read a finetune run's own held-out predictions and embeddings.
-
-    Embeddings are those of validation and test patients: training pictures lie closer together.
-    """
-    table = runs.read_predictions(run / "predictions.parquet")
-    mode = np.asarray(table.column("mode").to_pylist())
-    split = np.asarray(table.column("split").to_pylist())
-    predictions = table.filter(pa.array((mode == CLASSIFIER) & (split == "test")))
-    reference = runs.read_table(run / "embeddings.parquet")
-    held = np.isin(np.asarray(reference.column("split").to_pylist()), ["val", "test"])
-    embeddings = np.load(run / "embeddings.npy", mmap_mode="r", allow_pickle=False)[held]
-    patients = np.asarray(reference.column("patient_id").to_pylist(), dtype=str)[held]
-    scores_of(predictions, classes)
-    return Side(predictions, embeddings, patients)
-
-
-def evaluate(case: Case, config: EvaluateConfig, out: Path) -> dict[str, Any]:
-    """Compute every figure, decide, and write the report; return its summary."""
-    source = answers_of(case.source.predictions, case.classes, case.thresholds)
-    here = answers_of(case.here.predictions, case.classes, case.thresholds)
+    runs_by_name = remedies.parse(compare)
+    everything = len(here.patient)
+    here = here.between(config.since, config.until)
+    answers = here.answers(question)
     options = (config.resamples, config.seed, config.min_cell_patients)
-    table = perf.rows(source, "source", *options) + perf.rows(here, "target", *options)
-    updated = perf.after_local_update(here, config.seed) if len(here.codes) else []
-    verdict = decide(_evidence(case, table, here, updated), config)
+    theirs = _source_rows(reference, options)
+    mine = perf.rows(answers, "target", *options)
+    table = theirs + mine
+    by_group, group_notes = groups.rows(
+        answers, here.columns, reference.columns, config, len(here.patient)
+    )
+    classes = [calibrated.of_class(answers, k, config) for k in answers.shown if _both(answers, k)]
+    metric = perf.headline(answers)
+    judged = [{"class": c["class"], **c["judged"]} for c in classes]
+    evidence = _evidence(question, answers, here, table, by_group, judged, metric)
+    verdict = decide(evidence, config)
+    headline = next(iter(perf.find(theirs, metric, "source")), None)
     report: dict[str, Any] = {
-        "target": case.target,
-        "classes": list(case.classes),
-        "thresholds": case.thresholds,
+        "target": question.target,
+        "classes": list(question.classes),
+        "exclusive": answers.exclusive,
+        "thresholds": question.thresholds,
+        "threshold_rule": question.rule,
         "verdict": asdict(verdict),
-        "source": _about(case.source.predictions, len(source.codes)),
-        "cohort": _about(case.here.predictions, len(here.codes)),
+        "headline": metric,
+        "source": {**reference.about, "name": reference.name, "pack": reference.pack is not None},
+        "cohort": about(here.predictions, len(answers)),
+        "period": {
+            "since": config.since,
+            "until": config.until,
+            "left_out": everything - len(here.patient),
+        },
+        "flow": [{"what": w, "images": i, "patients": p} for w, i, p in question.flow],
+        "participants": table_one(here, answers, reference),
         "performance": table,
-        "updated": updated,
-        "shift": shift_of(case.source, case.here, config),
-        "notes": [*case.notes, *_label_notes(case)],
-        "provenance": case.provenance,
+        "differences": perf.between_hospitals(perf_all(theirs, "source"), perf_all(mine, "target")),
+        "calibration": classes,
+        "groups": {
+            "rows": by_group,
+            "notes": group_notes,
+            "worst": groups.worst(by_group),
+        },
+        "shift": shifted.of(question, reference, here, config),
+        "mix": shifted.mix_of(reference, here, answers, config),
+        "shortcuts": shortcuts.of(question.target, reference, here, answers, config),
+        "abstention": abstention.of(question, reference, here, answers, config),
+        "sample_size": enough.of(
+            table, reference.answers, answers, len(set(here.patient.tolist()))
+        ),
+        "drift": monitor.of(here, answers, config, out),
+        "remedies": remedies.of(runs_by_name, answers, here.predictions, headline, config)
+        if runs_by_name
+        else None,
+        "notes": [*question.notes, *_label_notes(question, here)],
+        "model": question.model,
+        "provenance": question.provenance,
         "settings": config.model_dump(mode="json"),
     }
-    report_room.write(out, report, _figures(case, config, table, source, here))
-    headline = perf.find(table, perf.headline(case.classes))
-    return {
-        "verdict": verdict.answer,
-        "reasons": list(verdict.reasons),
-        "auroc_here": report_room.interval(headline[0] if headline else None),
-        "auroc_source": report_room.interval(
-            next(iter(perf.find(table, perf.headline(case.classes), "source")), None)
-        ),
-        "shift_p": report["shift"].get("p"),
-        "images": report["cohort"]["images"],
-        "patients": report["cohort"]["patients"],
-        "labelled": len(here.codes),
-    }
+    report = plain(report)
+    missing_pdf = report_room.write(out, report, reference, here, question)
+    return _summary(report, verdict) | {"pdf": missing_pdf or "report.pdf"}
+
+
+def perf_all(table: list[perf.Row], cohort: str) -> list[perf.Row]:
+    """Return the AUROC rows of all sites together, by image."""
+    return perf.find(table, "auroc", cohort)
+
+
+def _source_rows(reference: Reference, options: tuple[int, int, int]) -> list[perf.Row]:
+    if reference.pack is not None:
+        return list(reference.pack["performance"])
+    return [] if reference.answers is None else perf.rows(reference.answers, "source", *options)
+
+
+def _both(answers: Answers, k: int) -> bool:
+    """Return whether class k has pictures with and without it."""
+    held = set(answers.outcome[:, k].tolist())
+    return {0, 1} <= held
 
 
 def _evidence(
-    case: Case, table: list[dict[str, Any]], here: Answers, updated: list[dict[str, Any]]
+    question: Question,
+    answers: Answers,
+    here: Here,
+    table: list[perf.Row],
+    by_group: list[perf.Row],
+    judged: list[dict[str, Any]],
+    metric: str,
 ) -> Evidence:
     counts = []
-    for k in here.shown:
-        positive = set(here.patient[here.codes == k].tolist())
-        negative = set(here.patient[here.codes != k].tolist())
-        counts.append((len(positive), len(negative)))
-    share = len(here.codes) / max(1, case.here.predictions.num_rows)
+    for k in answers.shown:
+        known = answers.known(k)
+        y = known.outcome[:, k]
+        counts.append((len(set(known.patient[y == 1])), len(set(known.patient[y == 0]))))
+    join = len(answers) / max(1, len(here.patient)) if question.label_table else None
+    missing = ""
+    if question.label_table and len(answers) == 0:
+        join, missing = None, _no_labels(question)
     return Evidence(
         table=table,
-        headline=perf.headline(case.classes),
-        updated=updated,
-        join=share if case.label_table and len(here.codes) else None,
-        with_event=min(c[0] for c in counts),
-        without=min(c[1] for c in counts),
-        missing=_missing(case),
+        headline=metric,
+        groups=by_group,
+        judged=judged,
+        join=join,
+        with_event=min((a for a, _ in counts), default=0),
+        without=min((b for _, b in counts), default=0),
+        missing=missing,
+        words={c: in_words(question.target, c, question.thresholds) for c in question.classes},
     )
 
 
-def _missing(case: Case) -> str:
-    if not case.unknown:
-        return ""
-    listed = ", ".join(repr(v) for v in case.unknown)
-    return f"The labels here ({listed}) are none of the model's ({', '.join(case.classes)})"
+def _no_labels(question: Question) -> str:
+    if question.unknown:
+        listed = ", ".join(f"{v!r} ({n})" for v, n in question.unknown.items())
+        return f"No picture here has one of the model's classes; the labels say {listed}"
+    return f"No picture here has a value of {question.target}"
 
 
-def _about(table: pa.Table, labelled: int) -> dict[str, Any]:
-    sites = sorted(set(table.column("site").to_pylist()))
-    patients = len(set(table.column("patient_id").to_pylist()))
-    return {"sites": sites, "images": table.num_rows, "patients": patients, "labelled": labelled}
-
-
-def _label_notes(case: Case) -> list[str]:
+def _label_notes(question: Question, here: Here) -> list[str]:
     out = []
-    if case.unknown:
-        listed = ", ".join(f"{v!r} ({n})" for v, n in case.unknown.items())
+    if question.unknown:
+        listed = ", ".join(f"{v!r} ({n})" for v, n in question.unknown.items())
         out.append(f"Labels that the model does not know were left out: {listed}.")
-    names = Counter(case.here.predictions.column("label").to_pylist())
-    if case.label_table and names.get(None):
-        out.append(f"{names[None]} images have no label and are in no figure above.")
+    names = Counter(here.predictions.column("label").to_pylist())
+    if question.label_table and names.get(None):
+        out.append(f"{names[None]} images have no label and are in no figure about performance.")
     return out
 
 
-def shift_of(source: Side, here: Side, config: EvaluateConfig) -> dict[str, Any]:
-    """Compare the embeddings of the two hospitals; patients are permuted, not rows."""
-    few = min(len(set(source.embedded_patient.tolist())), len(set(here.embedded_patient.tolist())))
-    if few < LEAST_SHIFT_PATIENTS:
-        return {"note": f"{few} patients on one side: too few for a shift test."}
-    pair = (source.embeddings, source.embedded_patient, here.embeddings, here.embedded_patient)
-    test = shift.patient_mmd(*pair, permutations=config.permutations, seed=config.seed)
-    # A name of the other hospital never excludes a neighbour: the two key spaces are apart.
-    likeness = shift.likeness(
-        source.embeddings,
-        np.char.add("source ", source.embedded_patient.astype(str)),
-        here.embeddings,
-        np.char.add("here ", here.embedded_patient.astype(str)),
-    )
+def _summary(report: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
+    metric, table = report["headline"], report["performance"]
+    here, source = perf.find(table, metric), perf.find(table, metric, "source")
     return {
-        "mmd": test.statistic,
-        "p": test.p,
-        "permutations": test.permutations,
-        "source_patients": test.source_patients,
-        "target_patients": test.target_patients,
-        "subsampled": test.subsampled,
-        "site_auroc": shift.site_classifier_auroc(*pair, seed=config.seed),
-        "unlike_percent": float(100 * (likeness > UNLIKE).mean()),
+        "verdict": verdict.answer,
+        "reasons": list(verdict.reasons),
+        "auroc_here": report_room.interval(here[0] if here else None),
+        "auroc_source": report_room.interval(source[0] if source else None),
+        "shift_p": report["shift"]["embedding"].get("p"),
+        "images": report["cohort"]["images"],
+        "patients": report["cohort"]["patients"],
+        "labelled": report["cohort"]["labelled"],
     }
 
 
-def _figures(
-    case: Case,
+def plan_again(run: Path, config: EvaluateConfig, compare: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a report anew would be made from; every check is made, nothing is written."""
+    runs.finished(run, "evaluate")
+    question = inputs.read_question(run)
+    here = inputs.read_here(run, question).between(config.since, config.until)
+    return {
+        "target": question.target,
+        "pictures": len(here.patient),
+        "patients": len(set(here.patient.tolist())),
+        "labelled": len(here.answers(question)),
+        "remedies": ", ".join(remedies.parse(compare)) or "none",
+    }
+
+
+def again(
+    run: Path,
     config: EvaluateConfig,
-    table: list[dict[str, Any]],
-    source: Answers,
-    here: Answers,
-) -> dict[str, Any]:
-    metric = perf.headline(case.classes)
-    out: dict[str, Any] = {"forest": fig.forest(table, metric, config.floor_auroc), "by_class": {}}
-    all_scores = scores_of(case.here.predictions, case.classes)
-    labelled = here if len(here.codes) else None
-    for k in here.shown:
-        out["by_class"][case.classes[k]] = {
-            "roc": fig.roc(source, labelled, k),
-            "reliability": fig.reliability(here, k) if labelled is not None else None,
-            "histogram": fig.histogram(source, all_scores, k),
-        }
-    return out
+    out: Path,
+    compare: tuple[str, ...] = (),
+) -> runs.Run:
+    """Report anew on the predictions of a finished evaluation: other floors, months, remedies.
+
+    Args:
+        run: a finished evaluate run; its predictions are copied, nothing is predicted again.
+        config, out, compare: see ``evaluate``.
+
+    Raises:
+        NothingUsableError: the classifier is no longer where it was, or the run keeps no inputs.
+    """
+    before = runs.finished(run, "evaluate").record["parents"]
+    question = inputs.read_question(run)
+    model = next((run / p["path"] for p in before if p["file"] == "classifier.json"), None)
+    if model is None or not model.is_dir():
+        words = f"{run}: its classifier is no longer at {model}; put it back, or evaluate anew."
+        raise NothingUsableError(words, "E-NOREFERENCE")
+    reference = reference_of(model, question.classes, question.thresholds)
+    here = inputs.read_here(run, question)
+    parents = [{**p, "path": str(run / p["path"])} for p in before]
+    parents.append(runs.parent(run, "predictions.parquet"))
+    facts = {"seed": config.seed, "parents": parents, "manifest": runs.read(run).record["manifest"]}
+    with runs.open_run(out, "evaluate", config, facts) as (_, summary):
+        inputs.copy(run, out)
+        summary |= evaluate(question, reference, here, config, out, compare)
+    return runs.read(out)

@@ -1,135 +1,172 @@
 """Every number about a model's answers, by hospital and class, each with a patient interval."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medssl.stats import calibration as cal
-from medssl.stats import metrics as met
-from medssl.stats.bootstrap import Interval, patient_bootstrap
+from medssl.evaluate.answers import MISSING, Answers, FloatArray, IntArray
+from medssl.stats import counted, delong
+from medssl.stats.bootstrap import Interval, Patients, Statistic, intervals
+from medssl.stats.metrics import operating, wilson
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 MACRO = "all classes"
 ALL_SITES = "all"
+IMAGE, PATIENT = "image", "patient"
+RATES = ("sensitivity", "specificity", "ppv", "npv")
+Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Labelled predictions of one hospital or group.
-
-    Attributes:
-        codes: class code of every picture, int64 ``[n]``.
-        scores: probabilities, float64 ``[n, K]``.
-        patient, site: one entry per picture.
-        classes: names of the K classes.
-        thresholds: the source's working threshold of every reported class.
-    """
-
-    codes: IntArray
-    scores: FloatArray
-    patient: npt.NDArray[Any]
-    site: npt.NDArray[Any]
-    classes: tuple[str, ...]
-    thresholds: dict[str, float]
-
-    def part(self, places: IntArray) -> "Answers":
-        """Return the pictures at some places."""
-        return Answers(
-            self.codes[places],
-            self.scores[places],
-            self.patient[places],
-            self.site[places],
-            self.classes,
-            self.thresholds,
-        )
-
-    @property
-    def shown(self) -> list[int]:
-        """Return the reported classes: the positive one of two, else all."""
-        return [1] if len(self.classes) == 2 else list(range(len(self.classes)))
-
-
-Statistic = Callable[[IntArray], float | None]
-
-
-def rows(
-    answers: Answers, cohort: str, resamples: int, seed: int, least: int
-) -> list[dict[str, Any]]:
-    """Return one row per hospital, class and metric: value, interval, n, patients, events.
+def rows(answers: Answers, cohort: str, resamples: int, seed: int, least: int) -> list[Row]:
+    """Return one row per hospital, level, class and metric: value, interval, n, patients, events.
 
     Args:
         answers: labelled predictions; may be empty.
         cohort: ``source`` or ``target``.
-        resamples, seed: of the patient bootstrap.
+        resamples, seed: of the patient bootstrap (BCa).
         least: hospitals with fewer patients get a row that says so, without numbers.
     """
-    out: list[dict[str, Any]] = []
+    out: list[Row] = []
     sites = sorted(set(answers.site.tolist()))
     for site in [ALL_SITES, *(sites if len(sites) > 1 else [])]:
-        places = np.arange(len(answers.codes))
-        here = answers if site == ALL_SITES else answers.part(places[answers.site == site])
+        here = answers if site == ALL_SITES else answers.part(answers.site == site)
         patients = len(set(here.patient.tolist()))
+        where = {"cohort": cohort, "site": site}
         if site != ALL_SITES and patients < least:
             words = f"{patients} patients: too few to say"
-            out.append({"cohort": cohort, "site": site, "metric": "auroc", "note": words})
+            out.append({**where, "level": IMAGE, "metric": "auroc", "class": "", "note": words})
             continue
-        out += [{"cohort": cohort, "site": site, **row} for row in _of_group(here, resamples, seed)]
+        if len(here) == 0:
+            continue
+        out += [{**where, "level": IMAGE, **r} for r in of_group(here, resamples, seed)]
+        if site == ALL_SITES and patients < len(here):
+            merged = here.by_patient()
+            out += [{**where, "level": PATIENT, **r} for r in of_group(merged, resamples, seed)]
     return out
 
 
-def _of_group(answers: Answers, resamples: int, seed: int) -> list[dict[str, Any]]:
-    if len(answers.codes) == 0:
-        return []
-    out = []
-    if len(answers.classes) > 2:
-        interval = patient_bootstrap(
-            lambda r: _macro(answers, r),
-            answers.patient,
+def of_group(answers: Answers, resamples: int, seed: int) -> list[Row]:
+    """Return one row per class and metric of some labelled pictures."""
+    out: list[Row] = []
+    if len(answers.shown) > 1:
+        out.append(_macro(answers, resamples, seed))
+    for k in answers.shown:
+        known = answers.known(k)
+        if len(known) == 0:
+            continue
+        y, p = known.of(k)
+        groups = Patients.of(known.patient)
+        name = answers.classes[k]
+        found = intervals(
+            statistics(y, p, answers.thresholds[name], groups),
+            groups,
             resamples=resamples,
             seed=seed,
+            method="bca",
         )
-        out.append(_row("macro_auroc", MACRO, interval, len(answers.codes)))
-    for k in answers.shown:
-        y, p = (answers.codes == k).astype(np.int64), answers.scores[:, k]
-        for name, statistic in statistics(y, p, answers.thresholds[answers.classes[k]]).items():
-            interval = patient_bootstrap(statistic, answers.patient, resamples=resamples, seed=seed)
-            out.append(_row(name, answers.classes[k], interval, int(y.sum())))
+        extra = _theory(y, p, known.patient, answers.thresholds[name])
+        events = int(y.sum())
+        for metric, interval in found.items():
+            out.append(row(metric, name, interval, events) | extra.get(metric, {}))
     return out
 
 
-def _macro(answers: Answers, rows: IntArray) -> float | None:
-    """Return the mean AUROC over all classes; a mean over fewer would be another quantity."""
-    codes = answers.codes[rows]
-    if len(np.unique(codes)) < len(answers.classes):
-        return None
-    return met.macro_auroc(codes, answers.scores[rows])
+def _macro(answers: Answers, resamples: int, seed: int) -> Row:
+    """The mean AUROC over all classes; a mean over fewer would be another quantity."""
+    groups = Patients.of(answers.patient)
+    if answers.exclusive:
+        statistic = counted.macro_auroc(answers.codes, answers.scores, groups)
+    else:
+        # Missing answers leave that class alone: each AUROC reads the rows that have it.
+        many = len(answers.classes)
+        parts = [(1 / many, _known_auroc(answers, k, groups)) for k in range(many)]
+        statistic = counted.weighted_sum(parts)
+    found = intervals({"": statistic}, groups, resamples=resamples, seed=seed, method="bca")[""]
+    return row("macro_auroc", MACRO, found, len(answers))
 
 
-def statistics(y: IntArray, p: FloatArray, threshold: float) -> dict[str, Statistic]:
-    """Return every reported statistic of one outcome as a function of row indices."""
+def _known_auroc(answers: Answers, k: int, groups: Patients) -> Statistic:
+    there = answers.outcome[:, k] != MISSING
+    return counted.auroc(*answers.known(k).of(k), groups.part(there))
 
-    def at(name: str) -> Statistic:
-        return lambda r: getattr(met.operating(y[r], p[r], threshold), name)
+
+def statistics(
+    y: IntArray, p: FloatArray, threshold: float, groups: Patients
+) -> dict[str, Statistic]:
+    """Return every reported statistic of one outcome, counted over patients.
+
+    Args:
+        y: 0/1 outcomes [n].
+        p: probabilities [n].
+        threshold: the working threshold.
+        groups: rows of each patient.
+    """
+    one, flag = np.ones(y.size), (p >= threshold).astype(np.float64)
+    ill, well = y.astype(np.float64), 1.0 - y
+    odds = odds_of(threshold)
+
+    def benefit(tp: FloatArray, fp: FloatArray, n: FloatArray) -> FloatArray:
+        return np.asarray((tp - odds * fp) / n)
+
+    def gain(tp: FloatArray, fp: FloatArray, n: FloatArray, events: FloatArray) -> FloatArray:
+        everyone = (events - odds * (n - events)) / n
+        return benefit(tp, fp, n) - np.maximum(everyone, 0)
+
+    def scaled(loss: FloatArray, n: FloatArray, events: FloatArray) -> FloatArray:
+        share = events / n
+        return np.asarray(1 - loss / n / (share * (1 - share)))
 
     return {
-        "auroc": lambda r: met.auroc(y[r], p[r]),
-        "average_precision": lambda r: met.average_precision(y[r], p[r]),
-        "prevalence": lambda r: float(y[r].mean()),
-        "sensitivity": at("sensitivity"),
-        "specificity": at("specificity"),
-        "ppv": at("ppv"),
-        "npv": at("npv"),
-        "brier": lambda r: met.brier(y[r], p[r]),
-        "calibration_slope": lambda r: cal.slope(y[r], p[r]),
-        "observed_over_expected": lambda r: cal.oe_ratio(y[r], p[r]),
+        "auroc": counted.auroc(y, p, groups),
+        "average_precision": counted.average_precision(y, p, groups),
+        "prevalence": counted.ratio(ill, one, groups),
+        "sensitivity": counted.ratio(flag * ill, ill, groups),
+        "specificity": counted.ratio((1 - flag) * well, well, groups),
+        "ppv": counted.ratio(flag * ill, flag, groups),
+        "npv": counted.ratio((1 - flag) * well, 1 - flag, groups),
+        "alerts_per_100": counted.ratio(100 * flag, one, groups),
+        "net_benefit": counted.of_sums([flag * ill, flag * well, one], benefit, groups),
+        "net_benefit_gain": counted.of_sums([flag * ill, flag * well, one, ill], gain, groups),
+        "brier": counted.ratio((p - y) ** 2, one, groups),
+        "scaled_brier": counted.of_sums([(p - y) ** 2, one, ill], scaled, groups),
+        "calibration_slope": counted.slope(y, p, groups),
+        "calibration_intercept": counted.intercept_in_the_large(y, p, groups),
+        "observed_over_expected": counted.ratio(ill, p, groups),
     }
 
 
-def _row(metric: str, name: str, interval: Interval, events: int) -> dict[str, Any]:
+def odds_of(threshold: float) -> float:
+    """Return the harm of a false alarm in units of a finding, t / (1 - t), t within 0.01 and 0.99."""
+    inside = min(max(threshold, 0.01), 0.99)
+    return inside / (1 - inside)
+
+
+def _theory(
+    y: IntArray, p: FloatArray, patient: npt.NDArray[Any], threshold: float
+) -> dict[str, Row]:
+    """Intervals by formula beside those by resampling: clustered DeLong, and Wilson over rows."""
+    found = delong.clustered_auroc(y, p, patient)
+    out: dict[str, Row] = {
+        "auroc": {"se": found.se, "formula_lower": found.lower, "formula_upper": found.upper}
+    }
+    at = operating(y, p, threshold)
+    parts = {
+        "sensitivity": (at.tp, at.tp + at.fn),
+        "specificity": (at.tn, at.tn + at.fp),
+        "ppv": (at.tp, at.tp + at.fp),
+        "npv": (at.tn, at.tn + at.fn),
+    }
+    for metric in RATES:
+        k, n = parts[metric]
+        if n:
+            low, high = wilson(k, n)
+            out[metric] = {"formula_lower": low, "formula_upper": high}
+    return out
+
+
+def row(metric: str, name: str, interval: Interval, events: int) -> Row:
+    """Return one row of a table from an interval."""
     return {
         "metric": metric,
         "class": name,
@@ -144,33 +181,47 @@ def _row(metric: str, name: str, interval: Interval, events: int) -> dict[str, A
 
 
 def find(
-    table: list[dict[str, Any]], metric: str, cohort: str = "target", site: str = ALL_SITES
-) -> list[dict[str, Any]]:
+    table: list[Row], metric: str, cohort: str = "target", site: str = ALL_SITES, level: str = IMAGE
+) -> list[Row]:
     """Return the rows of one metric."""
-    return [
-        r for r in table if (r["metric"], r["cohort"], r["site"]) == (metric, cohort, site)
-    ]  # fmt: skip
+    wanted = (metric, cohort, site, level)
+    return [r for r in table if (r["metric"], r["cohort"], r["site"], r["level"]) == wanted]
 
 
-def headline(classes: tuple[str, ...]) -> str:
+def headline(answers: Answers) -> str:
     """Return the metric that the verdict reads."""
-    return "auroc" if len(classes) == 2 else "macro_auroc"
+    return "macro_auroc" if len(answers.shown) > 1 else "auroc"
 
 
-def after_local_update(answers: Answers, seed: int) -> list[dict[str, Any]]:
-    """Return slope and O/E per class after a recalibration judged by patient cross-validation.
+def between_hospitals(source: list[Row], here: list[Row]) -> list[Row]:
+    """Return the unpaired difference of the AUROC, here less source, per class.
 
-    A class whose patients do not make two folds has a row with the reason.
+    Args:
+        source, here: rows of ``rows`` with the clustered standard error.
     """
     out = []
-    for k in answers.shown:
-        y, p = (answers.codes == k).astype(np.int64), answers.scores[:, k]
-        row: dict[str, Any] = {"class": answers.classes[k]}
-        try:
-            updated = cal.recalibrate_by_patients(y, p, answers.patient, seed)
-            row |= {"slope": cal.slope(y, updated), "oe": cal.oe_ratio(y, updated)}
-            row |= {"brier_before": met.brier(y, p), "brier_after": met.brier(y, updated)}
-        except ValueError as error:
-            row["note"] = str(error)
-        out.append(row)
+    theirs = {r["class"]: r for r in source if r["metric"] == "auroc"}
+    for mine in here:
+        other = theirs.get(mine["class"])
+        if mine["metric"] != "auroc" or other is None:
+            continue
+        name = {"metric": "auroc", "class": mine["class"]}
+        if mine.get("se") is None or other.get("se") is None:
+            words = "Not computable: one of the two has no standard error."
+            out.append(
+                {**name, "value": None, "lower": None, "upper": None, "p": None, "note": words}
+            )
+            continue
+        se = float(np.hypot(mine["se"], other["se"]))
+        value = mine["value"] - other["value"]
+        z = value / se if se else 0.0
+        low, high = value - 1.959964 * se, value + 1.959964 * se
+        out.append(
+            {**name, "value": value, "lower": low, "upper": high, "p": two_sided(z), "note": ""}
+        )
     return out
+
+
+def two_sided(z: float) -> float:
+    """Return the two-sided normal p of a z value; never 0, which would be more than is known."""
+    return max(2 * NormalDist().cdf(-abs(z)), 1e-16)

@@ -1,23 +1,25 @@
 """The verdict: printed rules, tested in order; the first that fires wins. Not rejecting is not proof."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from medssl.config import EvaluateConfig
-from medssl.evaluate.performance import ALL_SITES, find
+from medssl.evaluate.performance import ALL_SITES, Row, find
 
 DO_NOT_USE = "do not use here"
 CANNOT_TELL = "cannot tell"
 ADJUST = "use after local adjustment"
 AS_IS = "use as is"
 RULES = (
-    f"{DO_NOT_USE}: the upper limit of the AUROC, here or at one of the sites, is below the floor",
+    f"{DO_NOT_USE}: an upper limit is below its floor: of the AUROC, here or at one of the sites; of "
+    "the net benefit over flagging everyone or no one; or of a pre-named group's sensitivity",
     f"{CANNOT_TELL}: no labels, too few labelled images or patients, an interval too wide, or a "
     "lower limit of the AUROC below the floor",
     f"{ADJUST}: ranks well enough, but its percentages are off, and a recalibration judged on "
     "patients it did not see brings them back",
-    f"{AS_IS}: the lower limit of the AUROC is at or above the floor, and the intervals of the "
-    "calibration slope and of observed over expected lie inside their margins",
+    f"{AS_IS}: the lower limit of the AUROC is at or above the floor, no pre-named group's "
+    "sensitivity is below its floor, and the intervals of the calibration slope and of observed over "
+    "expected lie inside their margins; anything else: cannot tell",
 )
 
 
@@ -37,19 +39,27 @@ class Evidence:
     Attributes:
         table: rows of ``performance.rows``.
         headline: metric of the first two rules.
-        updated: rows of ``performance.after_local_update``.
+        groups: rows of ``groups.rows``.
+        judged: per class, the updates judged on patients they did not see.
         join: share of pictures with a usable label; None without a label table.
         missing: why there is no label, where it is not for want of a table.
         with_event, without: patients with and without the finding; the least over classes.
     """
 
-    table: list[dict[str, Any]]
+    table: list[Row]
     headline: str
-    updated: list[dict[str, Any]]
+    groups: list[Row]
+    judged: list[dict[str, Any]]
     join: float | None
     with_event: int
     without: int
     missing: str = ""
+    words: dict[str, str] = field(default_factory=dict)
+
+    def named(self, row: dict[str, Any]) -> str:
+        """Return the class of a row in words."""
+        name = str(row["class"])
+        return self.words.get(name, name)
 
 
 def decide(evidence: Evidence, config: EvaluateConfig) -> Verdict:
@@ -70,29 +80,53 @@ def decide(evidence: Evidence, config: EvaluateConfig) -> Verdict:
     if not off:
         margins = "Calibration slope and observed over expected lie inside their margins."
         return Verdict(AS_IS, 3, (good, margins))
-    if _mended(evidence, config):
-        words = "A local recalibration, judged on patients it did not see, brings them inside."
-        return Verdict(ADJUST, 2, (good, *off, words))
-    words = "A local recalibration does not bring them safely inside."
+    mended = _mended(evidence, config)
+    if mended:
+        return Verdict(ADJUST, 2, (good, *off, *mended))
+    words = "A local recalibration, judged on patients it did not see, does not bring them safely inside."
     return Verdict(CANNOT_TELL, 1, (good, *off, words))
 
 
-def _shown(row: dict[str, Any]) -> str:
+def _shown(row: Row) -> str:
     return f"{row['value']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
 
 
 def _below_floor(evidence: Evidence, config: EvaluateConfig) -> list[str]:
+    """Return a sentence for every upper limit that is below its floor."""
     out = []
     for row in evidence.table:
         mine = row["metric"] == evidence.headline and row["cohort"] == "target"
-        if not mine or row.get("upper") is None or row["upper"] >= config.floor_auroc:
+        if not mine or row["level"] != "image" or row.get("upper") is None:
             continue
-        place = "here" if row["site"] == ALL_SITES else f"at site {row['site']}"
-        out.append(
-            f"AUROC {place} is {_shown(row)}: even its upper limit is below the floor of "
-            f"{config.floor_auroc:.2f} that was set before looking."
-        )
+        if row["upper"] < config.floor_auroc:
+            place = "here" if row["site"] == ALL_SITES else f"at site {row['site']}"
+            out.append(
+                f"AUROC {place} is {_shown(row)}: even its upper limit is below the floor of "
+                f"{config.floor_auroc:.2f} that was set before looking."
+            )
+    # Where nearly all or nearly none have the finding, flagging everyone or no one cannot be beaten.
+    both = min(evidence.with_event, evidence.without) >= config.min_cell_events
+    for row in find(evidence.table, "net_benefit_gain") if both else []:
+        if row["upper"] is not None and row["upper"] < 0:
+            out.append(
+                f"Net benefit at the working threshold ({evidence.named(row)}) is below that of flagging "
+                f"everyone or no one by {-row['value']:.3f} per image "
+                f"({-row['upper']:.3f} to {-row['lower']:.3f})."
+            )
+    for row in _sensitivities(evidence):
+        if row["upper"] < config.floor_sensitivity:
+            out.append(
+                f"Sensitivity for {evidence.named(row)} in {row['group']} = {row['level']} is "
+                f"{_shown(row)}: even its upper limit is below the floor of "
+                f"{config.floor_sensitivity:.2f}."
+            )
     return out
+
+
+def _sensitivities(evidence: Evidence) -> list[Row]:
+    return [
+        r for r in evidence.groups if r["metric"] == "sensitivity" and r.get("upper") is not None
+    ]
 
 
 def _unclear(evidence: Evidence, config: EvaluateConfig) -> list[str]:
@@ -116,10 +150,17 @@ def _unclear(evidence: Evidence, config: EvaluateConfig) -> list[str]:
     if row["lower"] < config.floor_auroc:
         floor = f"below the floor of {config.floor_auroc:.2f}"
         out.append(f"AUROC {_shown(row)}: its lower limit is {floor}, so it may be too low.")
+    for one in _sensitivities(evidence):
+        if one["value"] < config.floor_sensitivity:
+            out.append(
+                f"Sensitivity for {evidence.named(one)} in {one['group']} = {one['level']} is "
+                f"{_shown(one)}, below the floor of {config.floor_sensitivity:.2f}."
+            )
     return out
 
 
-def _inside(low: float | None, high: float | None, margin: tuple[float, float]) -> bool:
+def _inside(row: dict[str, Any], margin: tuple[float, float]) -> bool:
+    low, high = row.get("lower"), row.get("upper")
     return low is not None and high is not None and margin[0] <= low and high <= margin[1]
 
 
@@ -128,18 +169,27 @@ def _calibration(evidence: Evidence, config: EvaluateConfig) -> list[str]:
     names = {"calibration_slope": config.margin_slope, "observed_over_expected": config.margin_oe}
     for metric, margin in names.items():
         for row in find(evidence.table, metric):
-            if not _inside(row["lower"], row["upper"], margin):
+            if not _inside(row, margin):
                 shown = _shown(row) if row["lower"] is not None else "not computable"
                 words = metric.replace("_", " ")
                 out.append(
-                    f"{words} ({row['class']}) is {shown}; asked: {margin[0]} to {margin[1]}."
+                    f"{words} ({evidence.named(row)}) is {shown}; asked: {margin[0]} to {margin[1]}."
                 )
     return out
 
 
-def _mended(evidence: Evidence, config: EvaluateConfig) -> bool:
-    return bool(evidence.updated) and all(
-        _inside(r.get("slope"), r.get("slope"), config.margin_slope)
-        and _inside(r.get("oe"), r.get("oe"), config.margin_oe)
-        for r in evidence.updated
-    )
+def _mended(evidence: Evidence, config: EvaluateConfig) -> list[str]:
+    """Return a sentence per class that the rule's update brings inside; empty unless all are."""
+    out = []
+    for judged in evidence.judged:
+        best = next((m for m in judged.get("methods", []) if m["method"] == judged["best"]), None)
+        if best is None:
+            return []
+        slope, oe = best["slope"], best["oe"]
+        if not (_inside(slope, config.margin_slope) and _inside(oe, config.margin_oe)):
+            return []
+        out.append(
+            f"After a local update ({best['method']}, {evidence.named(judged)}), judged on patients it did "
+            f"not see: slope {_shown(slope)}, observed over expected {_shown(oe)}."
+        )
+    return out

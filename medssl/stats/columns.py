@@ -185,7 +185,7 @@ def compare_levels(
         permutations=permutations,
         source_patients=one.count,
         target_patients=two.count,
-        note=f"Every row is {names[0]!r}: there is nothing to compare." if single else "",
+        note=f"Every row is {str(names[0])!r}: there is nothing to compare." if single else "",
     )
 
 

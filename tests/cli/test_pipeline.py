@@ -173,7 +173,7 @@ def test_report(report_run):
     metrics = {(r["cohort"], r["metric"]) for r in report["performance"]}
     for name in ("auroc", "average_precision", "sensitivity", "specificity", "calibration_slope"):
         assert {("source", name), ("target", name)} <= metrics
-    assert 0 < report["shift"]["p"] <= 1
+    assert 0 < report["shift"]["embedding"]["p"] <= 1
     assert (report_run / "tables" / "performance.parquet").is_file()
 
 
@@ -188,7 +188,7 @@ def test_report_without_labels(tree, classifier_run, tmp_path):
     report = json.loads((out / "report.json").read_text())
     assert report["verdict"]["answer"] == "cannot tell"
     assert "no labels" in report["verdict"]["reasons"][0]
-    assert "p" in report["shift"]
+    assert "p" in report["shift"]["embedding"]
     assert pq.read_table(out / "predictions.parquet").num_rows > 0
 
 

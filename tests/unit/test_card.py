@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from medssl.evaluate import card as room
+from medssl.evaluate.report import card as room
 
 SHA = "0123456789abcdef" * 4
 # What GitHub links without any brackets (GFM 6.9), and what it takes for a mention.

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from medssl.errors import UsageError
-from medssl.evaluate import checklists as room
+from medssl.evaluate.report import checklists as room
 
 # Letters per item of TRIPOD+AI; the other items of 1 to 27 have none.
 LETTERS = {3: 3, 5: 2, 6: 3, 8: 3, 9: 3, 12: 7, 18: 6, 20: 3, 23: 2, 27: 3}

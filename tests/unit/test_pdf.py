@@ -14,7 +14,7 @@ import pypdf
 import pytest
 
 from medssl.errors import DiskError
-from medssl.evaluate import pdf as room
+from medssl.evaluate.report import pdf as room
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAE"
@@ -70,7 +70,7 @@ def test_the_same_page_gives_the_same_bytes(tmp_path):
     first, second = tmp_path / "1.pdf", tmp_path / "2.pdf"
     assert room.write_pdf(PAGE, first) is None
     code = (
-        "import sys; from pathlib import Path; from medssl.evaluate.pdf import write_pdf;"
+        "import sys; from pathlib import Path; from medssl.evaluate.report.pdf import write_pdf;"
         "write_pdf(sys.stdin.read(), Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(second)]
@@ -239,7 +239,7 @@ def test_silent_even_where_logging_is_loud(tmp_path, capfd):
 
 
 def test_weasyprint_is_loaded_late():
-    code = "import sys, medssl.evaluate.pdf; print('weasyprint' in sys.modules)"
+    code = "import sys, medssl.evaluate.report.pdf; print('weasyprint' in sys.modules)"
     got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert got.stdout == "False\n"
     assert importlib.import_module("weasyprint").__name__ == "weasyprint"

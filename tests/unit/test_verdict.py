@@ -8,9 +8,21 @@ from medssl.evaluate import verdict as room
 CONFIG = EvaluateConfig()
 
 
-def row(metric, value, lower, upper, site="all"):
+def row(metric, value, lower, upper, site="all", level="image"):
     return {"metric": metric, "cohort": "target", "site": site, "class": "1", "value": value,
-            "lower": lower, "upper": upper, "note": ""}  # fmt: skip
+            "lower": lower, "upper": upper, "note": "", "level": level}  # fmt: skip
+
+
+def group(value, lower, upper):
+    return {"metric": "sensitivity", "group": "sex", "level": "F", "class": "1", "value": value,
+            "lower": lower, "upper": upper}  # fmt: skip
+
+
+def judged(slope, oe):
+    """One class after a local update, on patients it did not see."""
+    limits = [dict(zip(("value", "lower", "upper"), v, strict=True)) for v in (slope, oe)]
+    method = {"method": "intercept", "slope": limits[0], "oe": limits[1]}
+    return {"class": "1", "best": "intercept", "methods": [method]}
 
 
 def evidence(auroc=(0.85, 0.80, 0.90), slope=(1.0, 0.85, 1.15), oe=(1.0, 0.9, 1.1), **more):
@@ -20,7 +32,14 @@ def evidence(auroc=(0.85, 0.80, 0.90), slope=(1.0, 0.85, 1.15), oe=(1.0, 0.9, 1.
         row("observed_over_expected", *oe),
     ]
     table += more.pop("extra", [])
-    base = {"headline": "auroc", "updated": [], "join": 1.0, "with_event": 100, "without": 200}
+    base = {
+        "headline": "auroc",
+        "groups": [],
+        "judged": [],
+        "join": 1.0,
+        "with_event": 100,
+        "without": 200,
+    }
     return room.Evidence(table=table, **{**base, **more})
 
 
@@ -71,13 +90,40 @@ def test_cannot_tell(change, part):
 
 def test_local_adjustment_must_be_shown_to_help():
     off = {"slope": (0.5, 0.4, 0.6)}
-    mended = [{"class": "1", "slope": 1.02, "oe": 0.99}]
-    assert decide(**off, updated=mended).answer == room.ADJUST
-    assert (
-        decide(**off, updated=[{"class": "1", "slope": 0.5, "oe": 1.0}]).answer == room.CANNOT_TELL
-    )
-    assert decide(**off, updated=[{"class": "1", "note": "too few"}]).answer == room.CANNOT_TELL
+    good = judged((1.02, 0.9, 1.15), (0.99, 0.85, 1.12))
+    got = decide(**off, judged=[good])
+    assert got.answer == room.ADJUST
+    assert "1.02 (0.90 to 1.15)" in " ".join(got.reasons)
+    unsure = judged((1.02, 0.7, 1.4), (0.99, 0.85, 1.12))
+    assert decide(**off, judged=[unsure]).answer == room.CANNOT_TELL
+    assert decide(**off, judged=[good, {"class": "2", "note": "few"}]).answer == room.CANNOT_TELL
     assert decide(**off).answer == room.CANNOT_TELL
+
+
+def test_harm_at_the_threshold_is_enough():
+    bad = row("net_benefit_gain", -0.05, -0.09, -0.01)
+    got = decide(extra=[bad])
+    assert got.answer == room.DO_NOT_USE
+    assert "0.050 per image (0.010 to 0.090)" in got.reasons[0]
+    assert decide(extra=[row("net_benefit_gain", -0.05, -0.09, 0.01)]).answer == room.AS_IS
+    assert decide(extra=[row("net_benefit_gain", None, None, None)]).answer == room.AS_IS
+    assert decide(extra=[bad], without=9).answer == room.CANNOT_TELL
+
+
+def test_one_bad_group_is_enough():
+    got = decide(groups=[group(0.3, 0.2, 0.49)])
+    assert got.answer == room.DO_NOT_USE
+    assert "sex = F" in got.reasons[0]
+    doubt = decide(groups=[group(0.45, 0.3, 0.6)])
+    assert doubt.answer == room.CANNOT_TELL
+    assert decide(groups=[group(0.55, 0.3, 0.7)]).answer == room.AS_IS
+    few = {**group(None, None, None), "note": "too few to say"}
+    assert decide(groups=[few]).answer == room.AS_IS
+
+
+def test_patients_do_not_speak_twice():
+    """The rows by patient answer another question; the verdict reads those by image."""
+    assert decide(extra=[row("auroc", 0.5, 0.4, 0.6, level="patient")]).answer == room.AS_IS
 
 
 def test_safety_comes_before_doubt():

@@ -1,0 +1,124 @@
+"""When the model should say that it does not know: sets of answers, and what is left to a person."""
+
+from typing import Any
+
+import numpy as np
+
+from medssl.config import EvaluateConfig
+from medssl.evaluate.answers import Answers, FloatArray
+from medssl.evaluate.groups import levels_of
+from medssl.evaluate.inputs import Here, Question
+from medssl.evaluate.plain import plain
+from medssl.evaluate.reference import Reference
+from medssl.stats import conformal
+from medssl.stats.bootstrap import Patients, intervals
+
+SHOWN_COVERAGES = (0.25, 0.5, 0.75, 1.0)
+
+
+def of(
+    question: Question,
+    reference: Reference,
+    here: Here,
+    answers: Answers,
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    """Return conformal sets calibrated at the source, their coverage here, and selective risk.
+
+    Returns:
+        ``rule`` (limits per class), ``unsure_percent`` of all pictures here, ``coverage`` rows over
+        all, by class and by group, ``selective`` rows at both hospitals; or ``{"note": why}``.
+    """
+    if not answers.exclusive:
+        return {"note": "Not run: sets of answers need classes that exclude each other."}
+    try:
+        rule = _rule(reference, config)
+    except ValueError as error:
+        return {"note": str(error)}
+    every = conformal.prediction_sets(rule, here.scores(question))
+    out: dict[str, Any] = {
+        "rule": plain(rule),
+        "miss_rate": config.miss_rate,
+        "unsure_percent": float(100 * (every.sum(1) > 1).mean()),
+        "empty_percent": float(100 * (every.sum(1) == 0).mean()),
+        "coverage": [],
+        "selective": [],
+    }
+    if reference.answers is not None and len(reference.answers):
+        out["selective"].append({"hospital": "source", **_selective(reference.answers, config)})
+    if len(answers):
+        out["coverage"] = _coverage(rule, reference, here, answers, config)
+        out["selective"].append({"hospital": "here", **_selective(answers, config)})
+    return out
+
+
+def _rule(reference: Reference, config: EvaluateConfig) -> conformal.ConformalRule:
+    """Return the limits per class, from validation patients of the source."""
+    if reference.pack is not None:
+        kept = reference.pack["conformal"]
+        if "note" in kept:
+            raise ValueError(kept["note"])
+        return conformal.ConformalRule(
+            np.array([np.inf if v is None else v for v in kept["limit"]]),
+            float(kept["alpha"]),
+            bool(kept["by_class"]),
+            np.array(kept["patients"]),
+            str(kept["note_words"]),
+        )
+    held = reference.validation
+    if held is None or len(held) == 0:
+        raise ValueError("Not run: the source has no labelled validation patients.")
+    return conformal.calibrate(
+        held.codes, held.scores, held.patient, alpha=config.miss_rate, seed=config.seed
+    )
+
+
+def _coverage(
+    rule: conformal.ConformalRule,
+    reference: Reference,
+    here: Here,
+    answers: Answers,
+    config: EvaluateConfig,
+) -> list[dict[str, Any]]:
+    sets = conformal.prediction_sets(rule, answers.scores)
+    names = np.array(answers.classes)
+    out = []
+    options: dict[str, Any] = {"seed": config.seed}
+    for one in conformal.set_coverage(sets, answers.codes, answers.patient, **options):
+        row = plain(one)
+        if row["part"] == "class":
+            row["name"] = str(names[int(row["name"])])
+        out.append(row)
+    for name in config.groups:
+        level = levels_of(name, here.columns, reference.columns, len(here.patient))
+        if level is None or len(set(level[answers.row].tolist())) < 2:
+            continue
+        mine = level[answers.row]
+        found = conformal.set_coverage(sets, answers.codes, answers.patient, group=mine, **options)
+        words = name.replace("_", " ")
+        out += [
+            {**plain(one), "part": words}
+            for one in found
+            if one.part == "group" and one.patients >= config.min_cell_patients
+        ]
+    return out
+
+
+def _selective(answers: Answers, config: EvaluateConfig) -> dict[str, Any]:
+    """Return the area under risk against coverage with its interval, and the risk at some shares."""
+    wrong, sure = conformal.decisions(answers.codes, answers.scores)
+    curve = conformal.risk_coverage(wrong, sure)
+    groups = Patients.of(answers.patient)
+    area = intervals(
+        {"": conformal.counted_aurc(wrong, sure, groups)},
+        groups,
+        resamples=min(config.resamples, 500),
+        seed=config.seed,
+    )[""]
+    picked: FloatArray = np.ceil(np.array(SHOWN_COVERAGES) * len(wrong)).astype(int) - 1
+    return {
+        "aurc": plain(area),
+        "error_at": {
+            f"{c:g}": float(curve.risk[i]) for c, i in zip(SHOWN_COVERAGES, picked, strict=True)
+        },
+    }

@@ -1,0 +1,188 @@
+"""For whom it holds: every pre-named group beside the rest, with intervals and a rule for few."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl.config import EvaluateConfig
+from medssl.evaluate.answers import Answers
+from medssl.evaluate.performance import Row
+from medssl.evaluate.reference import Column
+from medssl.stats import counted
+from medssl.stats.bootstrap import Patients, Statistic, draws, intervals, two_sided_p
+from medssl.stats.multiplicity import adjust
+
+ABSENT = "not stated"
+FEW = "too few to say"
+SMALL = 5
+USUAL, UNUSUAL = "usual", "unusual sharpness or contrast"
+QUALITY = ("sharpness", "contrast")
+METRICS = ("auroc", "sensitivity", "specificity", "observed_over_expected")
+COMPARED = ("auroc", "sensitivity")
+
+
+def count(number: int) -> int | str:
+    """Return a count as it may be shown: one to four are '<5'."""
+    return f"<{SMALL}" if 0 < number < SMALL else number
+
+
+def levels_of(
+    name: str, columns: dict[str, Column], source: dict[str, Column], rows: int
+) -> npt.NDArray[Any] | None:
+    """Return the level of every picture for one pre-named group; None where nothing is known.
+
+    Args:
+        name: of the group.
+        columns: attributes of the new hospital's pictures, in their order.
+        source: of the source, for what is a usual picture.
+        rows: number of pictures.
+    """
+    if name == "quality":
+        return _quality(columns, source, rows)
+    if name == "model":
+        maker, model = columns.get("manufacturer"), columns.get("model")
+        if model is None:
+            return None
+        first = maker.values if maker is not None else np.full(rows, None)
+        pairs = zip(first, model.values, strict=True)
+        return np.array([f"{a or ''} {b or ABSENT}".strip() for a, b in pairs])
+    if name not in columns:
+        return None
+    found = columns[name].values
+    if name == "age_band":
+        return np.array([_band(v) for v in found])
+    return np.array([ABSENT if v is None else str(v) for v in found])
+
+
+def _band(text: Any) -> str:
+    """Return twenty years for the five of the manifest: fewer, fuller groups."""
+    try:
+        low = int(str(text).split("-")[0].rstrip("+"))
+    except ValueError:
+        return ABSENT
+    return "80 and over" if low >= 80 else f"{low // 20 * 20} to {low // 20 * 20 + 19}"
+
+
+def _quality(
+    columns: dict[str, Column], source: dict[str, Column], rows: int
+) -> npt.NDArray[Any] | None:
+    """Outside the middle 98 % of the source's sharpness or contrast is unusual."""
+    if any(n not in columns or n not in source for n in QUALITY):
+        return None
+    odd = np.zeros(rows, dtype=bool)
+    for name in QUALITY:
+        low, high = np.nanquantile(source[name].values.astype(float), [0.01, 0.99])
+        odd |= (columns[name].values < low) | (columns[name].values > high)
+    return np.where(odd, UNUSUAL, USUAL)
+
+
+def rows(
+    answers: Answers,
+    columns: dict[str, Column],
+    source: dict[str, Column],
+    config: EvaluateConfig,
+    pictures: int,
+) -> tuple[list[Row], list[str]]:
+    """Return one row per group, level, class and metric, and what could not be grouped.
+
+    Args:
+        answers: labelled pictures of the new hospital.
+        columns: attributes of all its pictures; source: of the source.
+        config: groups, floors and the rule for few.
+        pictures: number of all its pictures.
+
+    Returns:
+        Rows with the level's value and interval, the difference to the rest with interval and a
+        Holm-adjusted p; and sentences about groups that nothing is known of.
+    """
+    out: list[Row] = []
+    notes = []
+    for name in config.groups:
+        level = levels_of(name, columns, source, pictures)
+        words = name.replace("_", " ")
+        if level is None:
+            notes.append(f"{words}: nothing is known of it here.")
+            continue
+        mine = level[answers.row]
+        found = sorted(set(mine.tolist()))
+        if len(found) < 2:
+            notes.append(f"{words}: every labelled picture is {found[0] if found else 'missing'}.")
+            continue
+        for k in answers.shown:
+            for one in found:
+                where = {"group": words, "level": one, "class": answers.classes[k]}
+                out += [{**where, **r} for r in _of_level(answers, k, mine == one, config)]
+    _adjust(out)
+    return out, notes
+
+
+def _of_level(
+    answers: Answers, k: int, inside: npt.NDArray[np.bool_], config: EvaluateConfig
+) -> list[Row]:
+    there = answers.outcome[:, k] != -1
+    known, inside = answers.known(k), inside[there]
+    y, p = known.of(k)
+    patients = set(known.patient[inside].tolist())
+    with_event = len(set(known.patient[inside & (y == 1)].tolist()))
+    without = len(set(known.patient[inside & (y == 0)].tolist()))
+    size = {
+        "images": count(int(inside.sum())),
+        "patients": count(len(patients)),
+        "patients_with": count(with_event),
+    }
+    few = len(patients) < config.min_cell_patients
+    few |= min(with_event, without) < config.min_cell_events
+    if few:
+        return [{**size, "metric": m, "value": None, "note": FEW} for m in METRICS]
+    groups = Patients.of(known.patient)
+    line = answers.thresholds[answers.classes[k]]
+    own = _statistics(y, p, line, inside, groups)
+    rest = _statistics(y, p, line, ~inside, groups)
+    apart = {m: counted.weighted_sum([(1.0, own[m]), (-1.0, rest[m])]) for m in COMPARED}
+    options: Any = {"resamples": config.resamples, "seed": config.seed}
+    values = intervals(own, groups, **options)
+    gaps = intervals(apart, groups, **options)
+    drawn = draws(apart, groups, **options)
+    out = []
+    for metric in METRICS:
+        one = values[metric]
+        row = {**size, "metric": metric, "value": one.value, "lower": one.lower}
+        row |= {"upper": one.upper, "note": one.note}
+        if metric in gaps and gaps[metric].lower is not None:
+            gap = gaps[metric]
+            row |= {"difference": gap.value, "difference_lower": gap.lower}
+            row |= {"difference_upper": gap.upper, "p": two_sided_p(drawn[metric])}
+        out.append(row)
+    return out
+
+
+def _statistics(
+    y: npt.NDArray[np.int64],
+    p: npt.NDArray[np.float64],
+    line: float,
+    inside: npt.NDArray[np.bool_],
+    groups: Patients,
+) -> dict[str, Statistic]:
+    ill, well = (y == 1) & inside, (y == 0) & inside
+    flag = p >= line
+    return {
+        "auroc": counted.auroc(y[inside], p[inside], groups.part(inside)),
+        "sensitivity": counted.ratio(flag & ill, ill, groups),
+        "specificity": counted.ratio(~flag & well, well, groups),
+        "observed_over_expected": counted.ratio(ill, p * inside, groups),
+    }
+
+
+def _adjust(table: list[Row]) -> None:
+    """Add Holm's p within each metric: the groups were named before looking."""
+    for metric in COMPARED:
+        mine = [r for r in table if r["metric"] == metric and "p" in r]
+        for row, p in zip(mine, adjust([r["p"] for r in mine], "holm"), strict=True):
+            row["p_adjusted"] = p
+
+
+def worst(table: list[Row]) -> Row | None:
+    """Return the row of the lowest AUROC among groups that are large enough to say."""
+    known = [r for r in table if r["metric"] == "auroc" and r.get("value") is not None]
+    return min(known, key=lambda r: r["value"], default=None)

@@ -1,0 +1,1 @@
+"""The report: a page, a PDF, tables, a card and a checked JSON, from one dictionary."""
