@@ -340,6 +340,8 @@ class EvaluateConfig(Settings):
     """Also predict with the border hidden, and with the centre hidden."""
     stages: bool = True
     """Also ask what every earlier encoder of the chain (and a random one) knows of the site."""
+    pdf: bool = True
+    """Also write report.pdf (extra ``report``); some seconds."""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """Bootstrap, permutations and folds are functions of it."""
 

@@ -11,7 +11,7 @@ import pytest
 from medssl.cli import main
 from medssl.files import read_table
 
-QUICK = ["resamples=100", "permutations=99", "cv_repeats=1"]
+QUICK = ["resamples=100", "permutations=99", "cv_repeats=1", "pdf=false"]
 
 
 def run(*words):
@@ -216,6 +216,13 @@ def test_a_broken_pack_is_told(classifier_run, dated, tmp_path, capsys):
         (ship / "reference.json").write_text(text)
         assert run("evaluate", ship, *QUICK, "--data", dated, "--out", tmp_path / "o") == 4
         assert "not a reference pack" in capsys.readouterr().err
+
+
+def test_the_pdf_is_written_by_default_and_can_be_left_out(report_run, at_b):
+    assert (report_run / "report.pdf").read_bytes().startswith(b"%PDF-")
+    assert not (at_b / "report.pdf").exists()
+    record = json.loads((at_b / "run.json").read_text())
+    assert record["summary"]["pdf"] == "not asked for (pdf=false)"
 
 
 def test_settings_switch_parts_off(dated, classifier_run, tmp_path):

@@ -15,7 +15,7 @@ from medssl.errors import MedsslError, RefusedError
 from medssl.evaluate import inputs
 from medssl.evaluate.evaluate import evaluate
 
-QUICK = EvaluateConfig(resamples=100, permutations=99, cv_repeats=1)
+QUICK = EvaluateConfig(resamples=100, permutations=99, cv_repeats=1, pdf=False)
 
 
 def report_of(here, tmp_path, *, question=None, source=None, config=QUICK):
@@ -167,7 +167,7 @@ def test_no_shift_and_a_good_model_is_use_as_is(tmp_path):
     here = hospitals.target(seed=4, patients=400)
     calibrated = {"margin_slope": (0.5, 2.0), "margin_oe": (0.7, 1.4), "max_width": 0.3}
     report = report_of(here, tmp_path, source=source, config=EvaluateConfig(
-        resamples=200, permutations=99, cv_repeats=1, **calibrated))  # fmt: skip
+        resamples=200, permutations=99, cv_repeats=1, pdf=False, **calibrated))  # fmt: skip
     assert report["shift"]["embedding"]["p"] > 0.05
     assert report["differences"][0]["lower"] < 0 < report["differences"][0]["upper"]
     assert report["verdict"]["answer"] in {"use as is", "use after local adjustment"}

@@ -20,7 +20,7 @@ from medssl.evaluate.plain import attempt, plain
 from medssl.evaluate.tables import table_one
 from medssl.stats.metrics import auroc, operating
 
-QUICK = EvaluateConfig(resamples=200, permutations=99, cv_repeats=1)
+QUICK = EvaluateConfig(resamples=200, permutations=99, cv_repeats=1, pdf=False)
 
 
 class TestAnswers:

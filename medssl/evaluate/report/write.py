@@ -69,6 +69,8 @@ def write(
     write_text(out / "report.html", page)
     if card is not None:
         write_text(out / "CARD.md", card)
+    if not report["settings"]["pdf"]:
+        return "not asked for (pdf=false)"
     return pdf.write_pdf(page, out / "report.pdf")
 
 
