@@ -194,6 +194,12 @@ def _masks(
     if answers is None or len(answers) == 0:
         return out
     for name, hidden in masked.items():
+        if hidden.patient.tolist() != answers.patient.tolist():
+            words = "Not run: the masked predictions are of other pictures; predict anew."
+            out.append({"hospital": hospital, "mask": name, "class": "", "note": words})
+            out[-1] |= {**_numbers(None), "difference": None, "p": None}
+            out[-1] |= {"difference_lower": None, "difference_upper": None}
+            continue
         for k in answers.shown:
             there = answers.outcome[:, k] >= 0
             y, p = answers.outcome[there, k], answers.scores[there, k]

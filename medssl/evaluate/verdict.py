@@ -87,8 +87,9 @@ def decide(evidence: Evidence, config: EvaluateConfig) -> Verdict:
     return Verdict(CANNOT_TELL, 1, (good, *off, words))
 
 
-def _shown(row: Row) -> str:
-    return f"{row['value']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})"
+def _shown(row: Row, digits: int = 2) -> str:
+    value, low, high = (f"{row[k]:.{digits}f}" for k in ("value", "lower", "upper"))
+    return f"{value} ({low} to {high})"
 
 
 def _below_floor(evidence: Evidence, config: EvaluateConfig) -> list[str]:
@@ -170,7 +171,7 @@ def _calibration(evidence: Evidence, config: EvaluateConfig) -> list[str]:
     for metric, margin in names.items():
         for row in find(evidence.table, metric):
             if not _inside(row, margin):
-                shown = _shown(row) if row["lower"] is not None else "not computable"
+                shown = _shown(row, 3) if row["lower"] is not None else "not computable"
                 words = metric.replace("_", " ")
                 out.append(
                     f"{words} ({evidence.named(row)}) is {shown}; asked: {margin[0]} to {margin[1]}."
