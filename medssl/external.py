@@ -18,6 +18,7 @@ from medssl.decode import Progress, decode
 from medssl.errors import MedsslError
 from medssl.evaluate import attributes, inputs
 from medssl.evaluate.evaluate import evaluate
+from medssl.evaluate.groups import count
 from medssl.evaluate.pack import reference_of
 from medssl.evaluate.reference import CLASSIFIER
 from medssl.files import atomic
@@ -91,7 +92,7 @@ def evaluate_at(
             label_table=label_table,
             unknown=dict(unknown.most_common(10)),
             flow=_flow(manifest, store, labels, model.classes),
-            notes=_notes(known, store, labels),
+            notes=_notes(known, store, labels, config.target, model.target),
             provenance=_provenance(model, manifest, model_run),
             model=_about_model(model, model_run),
         )
@@ -305,15 +306,19 @@ def _flow(
     return tuple(steps)
 
 
-def _notes(known: int, store: Store, labels: Labels) -> tuple[str, ...]:
+def _notes(
+    known: int, store: Store, labels: Labels, column: str | None, target: str
+) -> tuple[str, ...]:
     out = [
         "Every interval resamples patients; images of one patient are never counted as independent.",
         "Percentages and thresholds come from the source hospital and were not adjusted here.",
     ]
+    if column is not None and column != target:
+        out.append(f"The answers here are the column {column}; the model was taught {target}.")
     places = zip(store.column("image_id"), store.column("slice"), strict=True)
     doubted = sum(label_room.is_uncertain(labels, str(i), int(s)) for i, s in places)
     if doubted:
-        out.append(f"{doubted} pictures are labelled uncertain here and are in no figure.")
+        out.append(f"{count(doubted)} pictures are labelled uncertain here and are in no figure.")
     if known:
         out.append(
             f"{known} of these patients were seen in training, which was allowed: figures flatter."

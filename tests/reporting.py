@@ -16,7 +16,7 @@ from medssl.evaluate import pack
 from medssl.evaluate.plain import plain
 from medssl.evaluate.report import write as report
 
-QUICK = EvaluateConfig(resamples=100, permutations=99, cv_repeats=1)
+QUICK = EvaluateConfig(resamples=100, permutations=99, cv_repeats=1, pdf=False)
 MONTHS = ["2031-01", "2031-02", "2031-03", "2031-04", "2031-05"]
 VOID = {"meta", "br", "hr", "img", "link", "input", "wbr"}
 REMEDIES = {

@@ -1,7 +1,7 @@
 """Labelled predictions of one hospital, by image or by patient; several answers may hold at once."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -78,8 +78,8 @@ class Answers:
         """Return outcome 0/1 and probability of class k, which must nowhere be missing."""
         return self.outcome[:, k], self.scores[:, k]
 
-    def by_patient(self) -> "Answers":
-        """Return one row per patient: the mean probability; positive if any picture is.
+    def by_patient(self, how: Literal["mean", "max"] = "mean") -> "Answers":
+        """Return one row per patient: the mean (or largest) probability; positive if any picture is.
 
         Another question than that of single pictures. A class is missing where all of a patient's
         pictures miss it; where classes exclude each other, a patient may still have had several.
@@ -89,12 +89,15 @@ class Answers:
         np.maximum.at(outcome, groups.code, self.outcome)
         images = np.bincount(groups.code, minlength=groups.count)[:, None]
         scores = np.zeros((groups.count, len(self.classes)))
-        np.add.at(scores, groups.code, self.scores)
+        if how == "mean":
+            np.add.at(scores, groups.code, self.scores / images[groups.code])
+        else:
+            np.maximum.at(scores, groups.code, self.scores)
         first = groups.order[groups.start[:-1]]
         mixed = bool((outcome == 1).sum(1).max(initial=0) > 1)
         return Answers(
             outcome,
-            scores / images,
+            scores,
             self.patient[first],
             self.site[first],
             self.row[first],

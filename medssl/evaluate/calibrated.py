@@ -3,11 +3,13 @@
 from functools import partial
 from typing import Any
 
+import numpy.typing as npt
+
 from medssl.config import EvaluateConfig
-from medssl.evaluate.answers import Answers
+from medssl.evaluate.answers import Answers, FloatArray, IntArray
+from medssl.evaluate.groups import count
 from medssl.evaluate.plain import attempt
 from medssl.stats import bands, guarantee, net_benefit, recalibration, usefulness
-from medssl.stats.metrics import operating
 
 CURVE_RESAMPLES = 500
 JUDGE_RESAMPLES = 200
@@ -24,8 +26,8 @@ def of_class(answers: Answers, k: int, config: EvaluateConfig) -> dict[str, Any]
     Returns:
         ``bands`` (curve, points, ICI to ECE), ``judged`` (updates on patients they did not see),
         ``update`` (the one the rule picks, fitted to all), ``decision`` (net benefit by threshold),
-        ``guarantees`` (thresholds chosen anew) ``measures`` and ``ratios`` at the
-        working threshold; a part that cannot be computed is
+        ``guarantees`` (thresholds chosen anew) ``measures`` at the working
+        threshold; a part that cannot be computed is
         ``{"note": why}``.
     """
     known = answers.known(k)
@@ -34,9 +36,7 @@ def of_class(answers: Answers, k: int, config: EvaluateConfig) -> dict[str, Any]
     line = answers.thresholds[name]
     return {
         "class": name,
-        "bands": attempt(
-            lambda: bands.calibration_bands(y, p, who, resamples=JUDGE_RESAMPLES, seed=config.seed)
-        ),
+        "bands": _bands(y, p, who, config.seed),
         "judged": attempt(
             lambda: recalibration.judge(
                 y,
@@ -47,7 +47,7 @@ def of_class(answers: Answers, k: int, config: EvaluateConfig) -> dict[str, Any]
                 seed=config.seed,
             )
         ),
-        "update": attempt(lambda: recalibration.fit(recalibration.chosen(y, who), y, p)),
+        "update": _update(y, p, who),
         "decision": attempt(
             lambda: net_benefit.decision_curve(
                 y, p, who, resamples=CURVE_RESAMPLES, seed=config.seed
@@ -59,8 +59,29 @@ def of_class(answers: Answers, k: int, config: EvaluateConfig) -> dict[str, Any]
                 y, p, line, who, resamples=config.resamples, seed=config.seed
             )
         ),
-        "ratios": attempt(lambda: usefulness.diagnostic_ratios(operating(y, p, line))),
     }
+
+
+def _bands(y: IntArray, p: FloatArray, who: npt.NDArray[Any], seed: int) -> dict[str, Any]:
+    """Return the calibration picture, the small counts of its points hidden."""
+    found = attempt(
+        lambda: bands.calibration_bands(y, p, who, resamples=JUDGE_RESAMPLES, seed=seed)
+    )
+    for name in ("n", "events", "patients") if "points" in found else ():
+        found["points"][name] = [count(int(v)) for v in found["points"][name]]
+    return found
+
+
+def _update(y: IntArray, p: FloatArray, who: npt.NDArray[Any]) -> dict[str, Any]:
+    """Return the update the rule picks, fitted to all; none that would turn the model round."""
+    found = attempt(lambda: recalibration.fit(recalibration.chosen(y, who), y, p))
+    if found.get("b", 1.0) <= 0:
+        words = (
+            "No update is offered: here higher percentages go with fewer findings, and the fitted one "
+            f"(log-odds times {found['b']:.3f}) would turn the model round."
+        )
+        return {"note": words}
+    return found
 
 
 def _guarantees(answers: Answers, k: int, config: EvaluateConfig) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The verb evaluate, its torch-free part: predictions and embeddings become a report."""
 
+import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -37,6 +38,7 @@ def evaluate(
     config: EvaluateConfig,
     out: Path,
     compare: tuple[str, ...] = (),
+    before: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Compute every figure, decide, and write the report; return its summary.
 
@@ -47,6 +49,7 @@ def evaluate(
         config: floors, seeds, and the months to report on.
         out: the run directory.
         compare: remedies, as ``NAME=RUN,RUN``.
+        before: settings of the evaluation that is reported anew.
 
     Raises:
         MedsslError: no picture in the months asked for, or runs that cannot be compared.
@@ -68,6 +71,7 @@ def evaluate(
     evidence = _evidence(question, answers, here, table, by_group, judged, metric)
     verdict = decide(evidence, config)
     headline = next(iter(perf.find(theirs, metric, "source")), None)
+    shift = shifted.of(question, reference, here, config)
     report: dict[str, Any] = {
         "target": question.target,
         "classes": list(question.classes),
@@ -83,7 +87,9 @@ def evaluate(
             "until": config.until,
             "left_out": everything - len(here.patient),
         },
-        "flow": [{"what": w, "images": i, "patients": p} for w, i, p in question.flow],
+        "patients_never": _never(answers),
+        "settings_changed": _changed(config, before),
+        "flow": _flow(question, here, answers, everything),
         "participants": table_one(here, answers, reference),
         "performance": table,
         "differences": perf.between_hospitals(perf_all(theirs, "source"), perf_all(mine, "target")),
@@ -93,10 +99,10 @@ def evaluate(
             "notes": group_notes,
             "worst": groups.worst(by_group),
         },
-        "shift": shifted.of(question, reference, here, config),
+        "shift": shift,
         "mix": shifted.mix_of(reference, here, answers, config),
         "shortcuts": shortcuts.of(question.target, reference, here, answers, config),
-        "abstention": abstention.of(question, reference, here, answers, config),
+        "abstention": abstention.of(question, reference, here, answers, config, shift),
         "sample_size": enough.of(
             table, reference.answers, answers, len(set(here.patient.tolist()))
         ),
@@ -123,6 +129,42 @@ def _source_rows(reference: Reference, options: tuple[int, int, int]) -> list[pe
     if reference.pack is not None:
         return list(reference.pack["performance"])
     return [] if reference.answers is None else perf.rows(reference.answers, "source", *options)
+
+
+def _flow(
+    question: Question, here: Here, answers: Answers, everything: int
+) -> list[dict[str, Any]]:
+    """Return what became of the images; of a range of months, what of them was analysed."""
+    steps = list(question.flow)
+    if everything > len(here.patient):
+        inside = len(set(here.patient.tolist()))
+        steps.append(("of these, in the months asked for", len(here.patient), inside))
+        analysed = len(set(answers.patient.tolist()))
+        steps.append(("analysed in these months", len(answers), analysed))
+    return [
+        {"what": w, "images": groups.count(i), "patients": groups.count(p)} for w, i, p in steps
+    ]
+
+
+def _never(answers: Answers) -> dict[str, int | str]:
+    """Return, per class, how many patients have no picture with it."""
+    out: dict[str, int | str] = {}
+    for k in answers.shown:
+        known = answers.known(k)
+        everyone = set(known.patient.tolist())
+        with_it = set(known.patient[known.outcome[:, k] == 1].tolist())
+        out[answers.classes[k]] = groups.count(len(everyone - with_it))
+    return out
+
+
+def _changed(config: EvaluateConfig, before: dict[str, Any] | None) -> dict[str, Any]:
+    """Return settings that differ from the default, and from an earlier report on the same run."""
+    mine, usual = config.model_dump(mode="json"), EvaluateConfig().model_dump(mode="json")
+    earlier = mine if before is None else before
+    return {
+        "from_default": [[k, v, usual[k]] for k, v in mine.items() if v != usual[k]],
+        "from_before": [[k, v, earlier[k]] for k, v in mine.items() if v != earlier.get(k, v)],
+    }
 
 
 def _both(answers: Answers, k: int) -> bool:
@@ -164,7 +206,7 @@ def _evidence(
 
 def _no_labels(question: Question) -> str:
     if question.unknown:
-        listed = ", ".join(f"{v!r} ({n})" for v, n in question.unknown.items())
+        listed = ", ".join(f"{v!r} ({groups.count(n)})" for v, n in question.unknown.items())
         return f"No picture here has one of the model's classes; the labels say {listed}"
     return f"No picture here has a value of {question.target}"
 
@@ -172,11 +214,13 @@ def _no_labels(question: Question) -> str:
 def _label_notes(question: Question, here: Here) -> list[str]:
     out = []
     if question.unknown:
-        listed = ", ".join(f"{v!r} ({n})" for v, n in question.unknown.items())
+        listed = ", ".join(f"{v!r} ({groups.count(n)})" for v, n in question.unknown.items())
         out.append(f"Labels that the model does not know were left out: {listed}.")
     names = Counter(here.predictions.column("label").to_pylist())
     if question.label_table and names.get(None):
-        out.append(f"{names[None]} images have no label and are in no figure about performance.")
+        out.append(
+            f"{groups.count(names[None])} images have no label and are in no figure about performance."
+        )
     return out
 
 
@@ -237,5 +281,14 @@ def again(
     facts = {"seed": config.seed, "parents": parents, "manifest": runs.read(run).record["manifest"]}
     with runs.open_run(out, "evaluate", config, facts) as (_, summary):
         inputs.copy(run, out)
-        summary |= evaluate(question, reference, here, config, out, compare)
+        summary |= evaluate(question, reference, here, config, out, compare, _settings(run))
     return runs.read(out)
+
+
+def _settings(run: Path) -> dict[str, Any] | None:
+    """Return the settings of an earlier report; None where it cannot be read."""
+    try:
+        found = json.loads((run / "report.json").read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return dict(found)

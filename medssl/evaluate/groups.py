@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from medssl.config import EvaluateConfig
 from medssl.evaluate.answers import Answers
-from medssl.evaluate.performance import Row
+from medssl.evaluate.performance import Row, told
 from medssl.evaluate.reference import Column
 from medssl.stats import counted
 from medssl.stats.bootstrap import Patients, Statistic, draws, intervals, two_sided_p
@@ -15,6 +15,7 @@ from medssl.stats.multiplicity import adjust
 
 ABSENT = "not stated"
 FEW = "too few to say"
+NOT_SHOWN = "not shown"
 SMALL = 5
 USUAL, UNUSUAL = "usual", "unusual sharpness or contrast"
 QUALITY = ("sharpness", "contrast")
@@ -110,11 +111,26 @@ def rows(
             notes.append(f"{words}: every labelled picture is {found[0] if found else 'missing'}.")
             continue
         for k in answers.shown:
+            told: list[Row] = []
             for one in found:
                 where = {"group": words, "level": one, "class": answers.classes[k]}
-                out += [{**where, **r} for r in _of_level(answers, k, mine == one, config)]
+                told += [{**where, **r} for r in _of_level(answers, k, mine == one, config)]
+            out += _covered(told)
     _adjust(out)
     return out, notes
+
+
+def _covered(table: list[Row]) -> list[Row]:
+    """Hide a second count where one alone is hidden, or the total would tell it."""
+    for name in ("images", "patients", "patients_with"):
+        hidden = {r["level"] for r in table if isinstance(r[name], str)}
+        if len(hidden) == 1:
+            open_rows = [r for r in table if not isinstance(r[name], str)]
+            next_one = min(open_rows, key=lambda r: r[name], default=None)
+            for row in open_rows if next_one is not None else []:
+                if next_one is not None and row["level"] == next_one["level"]:
+                    row[name] = NOT_SHOWN
+    return table
 
 
 def _of_level(
@@ -123,23 +139,22 @@ def _of_level(
     there = answers.outcome[:, k] != -1
     known, inside = answers.known(k), inside[there]
     y, p = known.of(k)
-    patients = set(known.patient[inside].tolist())
-    with_event = len(set(known.patient[inside & (y == 1)].tolist()))
-    without = len(set(known.patient[inside & (y == 0)].tolist()))
     size = {
         "images": count(int(inside.sum())),
-        "patients": count(len(patients)),
-        "patients_with": count(with_event),
+        "patients": count(len(set(known.patient[inside].tolist()))),
+        "patients_with": count(len(set(known.patient[inside & (y == 1)].tolist()))),
     }
-    few = len(patients) < config.min_cell_patients
-    few |= min(with_event, without) < config.min_cell_events
-    if few:
+    if _too_few(known, k, inside, config):
         return [{**size, "metric": m, "value": None, "note": FEW} for m in METRICS]
     groups = Patients.of(known.patient)
     line = answers.thresholds[answers.classes[k]]
     own = _statistics(y, p, line, inside, groups)
     rest = _statistics(y, p, line, ~inside, groups)
-    apart = {m: counted.weighted_sum([(1.0, own[m]), (-1.0, rest[m])]) for m in COMPARED}
+    apart = {
+        m: counted.weighted_sum([(1.0, own[m]), (-1.0, rest[m])])
+        for m in COMPARED
+        if not _too_few(known, k, ~inside, config)
+    }
     options: Any = {"resamples": config.resamples, "seed": config.seed}
     values = intervals(own, groups, **options)
     gaps = intervals(apart, groups, **options)
@@ -149,12 +164,22 @@ def _of_level(
         one = values[metric]
         row = {**size, "metric": metric, "value": one.value, "lower": one.lower}
         row |= {"upper": one.upper, "note": one.note}
+        row = told(row)
         if metric in gaps and gaps[metric].lower is not None:
             gap = gaps[metric]
             row |= {"difference": gap.value, "difference_lower": gap.lower}
             row |= {"difference_upper": gap.upper, "p": two_sided_p(drawn[metric])}
         out.append(row)
     return out
+
+
+def _too_few(known: Answers, k: int, inside: npt.NDArray[np.bool_], config: EvaluateConfig) -> bool:
+    """Return whether some pictures are of too few patients, with or without the finding, to say."""
+    y, who = known.outcome[:, k], known.patient
+    patients, with_event, without = (
+        len(set(who[inside & mask].tolist())) for mask in (y >= 0, y == 1, y == 0)
+    )
+    return patients < config.min_cell_patients or min(with_event, without) < config.min_cell_events
 
 
 def _statistics(
@@ -175,14 +200,24 @@ def _statistics(
 
 
 def _adjust(table: list[Row]) -> None:
-    """Add Holm's p within each metric: the groups were named before looking."""
+    """Add Holm's p within each metric: the groups were named before looking.
+
+    Two halves of one partition, or two headers that divide the pictures alike, are one question.
+    """
     for metric in COMPARED:
         mine = [r for r in table if r["metric"] == metric and "p" in r]
-        for row, p in zip(mine, adjust([r["p"] for r in mine], "holm"), strict=True):
-            row["p_adjusted"] = p
+        asked = {_question(r): float(r["p"]) for r in mine}
+        adjusted = dict(zip(asked, adjust(list(asked.values()), "holm"), strict=True))
+        for row in mine:
+            row["p_adjusted"] = adjusted[_question(row)]
+
+
+def _question(row: Row) -> tuple[str, float, float]:
+    width = abs(row["difference_upper"] - row["difference_lower"])
+    return row["class"], round(abs(row["difference"]), 12), round(width, 12)
 
 
 def worst(table: list[Row]) -> Row | None:
-    """Return the row of the lowest AUROC among groups that are large enough to say."""
-    known = [r for r in table if r["metric"] == "auroc" and r.get("value") is not None]
+    """Return the row of the lowest AUROC among groups that can be compared with a rest."""
+    known = [r for r in table if r["metric"] == "auroc" and r.get("difference") is not None]
     return min(known, key=lambda r: r["value"], default=None)

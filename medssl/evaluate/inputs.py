@@ -232,11 +232,15 @@ def read_here(run: Path, question: Question) -> Here:
     pictures = attributes.read(run)
     if pictures is None:
         raise NothingUsableError(f"{run}: no {attributes.FILE}; evaluate anew.", "E-NOINPUTS")
+    embeddings = np.load(run / "embeddings.npy", allow_pickle=False).astype(np.float64)
+    if keys(pictures) != keys(predictions) or len(embeddings) != predictions.num_rows:
+        words = f"{run}: predictions, {attributes.FILE} and embeddings are not of the same pictures in one order."
+        raise RefusedError([f"{words} Evaluate anew."], "E-ROWS")
     months = _read_months(run)
     images = predictions.column("image_id").to_pylist()
     return Here(
         predictions,
-        np.load(run / "embeddings.npy", allow_pickle=False).astype(np.float64),
+        embeddings,
         pictures,
         np.array([months.get(i, "") for i in images], dtype=str),
         masked_of(run / "masked.parquet", question.classes, question.thresholds),

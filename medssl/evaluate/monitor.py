@@ -31,13 +31,17 @@ def of(here: Here, answers: Answers, config: EvaluateConfig, out: Path) -> list[
     month = here.month[answers.row]
     if len(answers) == 0 or not (month != "").any():
         return [{"class": "", "note": NO_DATES}]
-    found, private = [], []
+    found: list[dict[str, Any]] = []
+    private = []
     first = min(m for m in month if m)
     for k in answers.shown:
         there = answers.outcome[:, k] >= 0
         known, when = answers.known(k), month[there]
         y, p = known.of(k)
         name = answers.classes[k]
+        if not (when != "").any():
+            found.append({"class": name, "note": NO_DATES})
+            continue
         table = drift.monthly(y, p, known.patient, when)
         private += [(name, r.month, r.n, r.patients, r.events, r.expected) for r in table.rows]
         one = {
@@ -45,7 +49,7 @@ def of(here: Here, answers: Answers, config: EvaluateConfig, out: Path) -> list[
             "months": [_month(plain(r), first) for r in table.rows],
             "gaps": len(table.gaps),
             "undated": table.undated,
-            "note": table.note,
+            "note": _note(table, first),
         }
         if len(table.rows) >= FEW_MONTHS:
             data = (y, p, known.patient, when)
@@ -64,13 +68,24 @@ def number_of(month: str, first: str) -> int:
     return 12 * years + months + 1
 
 
+def _note(table: drift.Months, first: str) -> str:
+    """Return what is missing, months as numbers."""
+    out = [f"{table.undated} pictures have no month and are left out."] if table.undated else []
+    if table.gaps:
+        listed = ", ".join(str(number_of(m, first)) for m in table.gaps)
+        out.append(f"No picture comes from month {listed}.")
+    return " ".join(out)
+
+
 def _month(row: dict[str, Any], first: str) -> dict[str, Any]:
+    """Return a row with its month as a number; what would tell of one to four patients is hidden."""
     shown = {k: v for k, v in row.items() if k != "month"}
-    shown |= {
-        "patients": count(row["patients"]),
-        "events": count(row["events"]),
-        "n": count(row["n"]),
-    }
+    shown |= {k: count(row[k]) for k in ("patients", "events", "n")}
+    if any(isinstance(shown[k], str) for k in ("patients", "events", "n")):
+        nothing = ("expected", "oe", "lower", "upper", "auroc")
+        shown |= dict.fromkeys(nothing) | {"note": "Counts below five are not shown."}
+    elif row["auroc"] is None:
+        shown["note"] = "Too few patients of either kind for an AUROC."
     return {"month": number_of(row["month"], first), **shown}
 
 

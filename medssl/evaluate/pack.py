@@ -15,7 +15,7 @@ from medssl.evaluate import attributes
 from medssl.evaluate import performance as perf
 from medssl.evaluate.answers import Answers
 from medssl.evaluate.plain import attempt, plain
-from medssl.evaluate.reference import Column, Reference, of_run
+from medssl.evaluate.reference import RARE, Column, Reference, of_run
 from medssl.files import atomic, write_json
 from medssl.stats import conformal
 from medssl.stats.bootstrap import Patients
@@ -27,7 +27,8 @@ COPIED = ("classifier.json", "classifier.safetensors")
 MOST_EMBEDDINGS = 2000
 QUANTILES = 201
 SMALL = 5
-OTHER = "other (fewer than 5 patients each)"
+LEAST = 20
+"""Patients below which nothing of a column travels."""
 ROC_POINTS = 101
 MOST_STAND_INS = 1000
 
@@ -126,15 +127,20 @@ def _told(column: Column) -> dict[str, Any]:
     there = np.isfinite(values)
     known = np.bincount(groups.code, weights=there, minlength=groups.count)
     total = np.bincount(groups.code, weights=np.where(there, values, 0), minlength=groups.count)
-    means = total[known > 0] / known[known > 0]
-    many = min(QUANTILES, max(2, len(means) // SMALL))
-    quantiles = np.quantile(means, np.linspace(0, 1, many)).tolist() if len(means) else []
+    means = np.sort(total[known > 0] / known[known > 0])
     return {
         "kind": "number",
         "patients": groups.count,
         "absent": float((known == 0).mean()),
-        "quantiles": quantiles,
+        "quantiles": _quantiles(means) if len(means) >= LEAST else [],
     }
+
+
+def _quantiles(means: npt.NDArray[np.float64]) -> list[float]:
+    """Return rounded means of neighbours in rank, five patients or more each: nobody's own value."""
+    many = min(QUANTILES, len(means) // SMALL)
+    parts = np.array_split(means, many)
+    return [float(f"{part.mean():.4g}") for part in parts]
 
 
 def _shares(column: Column, groups: Patients) -> dict[str, float]:
@@ -144,10 +150,9 @@ def _shares(column: Column, groups: Patients) -> dict[str, float]:
     out: dict[str, float] = {}
     for name in np.unique(text):
         held = np.bincount(groups.code, weights=text == name, minlength=groups.count) / images
-        few = np.count_nonzero(held) < SMALL
-        key = OTHER if few else str(name)
+        key = RARE if np.count_nonzero(held) < SMALL else str(name)
         out[key] = out.get(key, 0.0) + float(held.mean())
-    return out
+    return {k: round(v, 3) for k, v in out.items() if round(v, 3) > 0}
 
 
 def _roc(answers: Answers, k: int) -> list[list[float]]:
@@ -224,5 +229,6 @@ def _stand_in(told: dict[str, Any]) -> Column:
     if quantiles:
         kept = many - absent
         where = (np.arange(kept) + 0.5) / max(1, kept)
-        values[:kept] = np.interp(where, np.linspace(0, 1, len(quantiles)), quantiles)
+        middles = (np.arange(len(quantiles)) + 0.5) / len(quantiles)
+        values[:kept] = np.interp(where, middles, quantiles)
     return Column(values, patient)

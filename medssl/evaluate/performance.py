@@ -9,12 +9,15 @@ import numpy.typing as npt
 from medssl.evaluate.answers import MISSING, Answers, FloatArray, IntArray
 from medssl.stats import counted, delong
 from medssl.stats.bootstrap import Interval, Patients, Statistic, intervals
-from medssl.stats.metrics import operating, wilson
+from medssl.stats.multiplicity import adjust
+from medssl.stats.usefulness import proportion_by_patient
 
 MACRO = "all classes"
 ALL_SITES = "all"
+Z95 = 1.959964
 IMAGE, PATIENT = "image", "patient"
 RATES = ("sensitivity", "specificity", "ppv", "npv")
+AT_LINE = (*RATES, "alerts_per_100", "net_benefit", "net_benefit_gain")
 Row = dict[str, Any]
 
 
@@ -28,22 +31,36 @@ def rows(answers: Answers, cohort: str, resamples: int, seed: int, least: int) -
         least: hospitals with fewer patients get a row that says so, without numbers.
     """
     out: list[Row] = []
-    sites = sorted(set(answers.site.tolist()))
+    # A hospital that is called what all of them together are called gets another name.
+    named = np.array([f"site {s}" if s == ALL_SITES else s for s in answers.site.tolist()])
+    sites = sorted(set(named.tolist()))
     for site in [ALL_SITES, *(sites if len(sites) > 1 else [])]:
-        here = answers if site == ALL_SITES else answers.part(answers.site == site)
+        here = answers if site == ALL_SITES else answers.part(named == site)
         patients = len(set(here.patient.tolist()))
         where = {"cohort": cohort, "site": site}
         if site != ALL_SITES and patients < least:
-            words = f"{patients} patients: too few to say"
+            words = f"fewer than {least} patients: too few to say"
             out.append({**where, "level": IMAGE, "metric": "auroc", "class": "", "note": words})
             continue
         if len(here) == 0:
             continue
         out += [{**where, "level": IMAGE, **r} for r in of_group(here, resamples, seed)]
         if site == ALL_SITES and patients < len(here):
-            merged = here.by_patient()
-            out += [{**where, "level": PATIENT, **r} for r in of_group(merged, resamples, seed)]
+            merged = _by_patient(here, resamples, seed)
+            out += [{**where, "level": PATIENT, **r} for r in merged]
     return out
+
+
+def _by_patient(here: Answers, resamples: int, seed: int) -> list[Row]:
+    """Return rows with one entry per patient: the mean chance, and flagged if any image is.
+
+    A class that every patient has, or none, leaves one row that says so: rates of one kind of
+    patient mean nothing.
+    """
+    out = [r for r in of_group(here.by_patient(), resamples, seed) if r["metric"] not in AT_LINE]
+    out += [r for r in of_group(here.by_patient("max"), resamples, seed) if r["metric"] in AT_LINE]
+    told = {r["class"] for r in out if r["metric"] == "auroc" and r["value"] is not None}
+    return [r for r in out if r["class"] in told or r["metric"] in ("auroc", "macro_auroc")]
 
 
 def of_group(answers: Answers, resamples: int, seed: int) -> list[Row]:
@@ -68,7 +85,7 @@ def of_group(answers: Answers, resamples: int, seed: int) -> list[Row]:
         extra = _theory(y, p, known.patient, answers.thresholds[name])
         events = int(y.sum())
         for metric, interval in found.items():
-            out.append(row(metric, name, interval, events) | extra.get(metric, {}))
+            out.append(told(row(metric, name, interval, events) | extra.get(metric, {})))
     return out
 
 
@@ -145,23 +162,23 @@ def odds_of(threshold: float) -> float:
 def _theory(
     y: IntArray, p: FloatArray, patient: npt.NDArray[Any], threshold: float
 ) -> dict[str, Row]:
-    """Intervals by formula beside those by resampling: clustered DeLong, and Wilson over rows."""
+    """Intervals by formula beside those by resampling: clustered DeLong, and Wilson by patient."""
     found = delong.clustered_auroc(y, p, patient)
     out: dict[str, Row] = {
         "auroc": {"se": found.se, "formula_lower": found.lower, "formula_upper": found.upper}
     }
-    at = operating(y, p, threshold)
+    flag, ill = p >= threshold, y == 1
     parts = {
-        "sensitivity": (at.tp, at.tp + at.fn),
-        "specificity": (at.tn, at.tn + at.fp),
-        "ppv": (at.tp, at.tp + at.fp),
-        "npv": (at.tn, at.tn + at.fn),
+        "sensitivity": (flag, ill),
+        "specificity": (~flag, ~ill),
+        "ppv": (ill, flag),
+        "npv": (~ill, ~flag),
     }
     for metric in RATES:
-        k, n = parts[metric]
-        if n:
-            low, high = wilson(k, n)
-            out[metric] = {"formula_lower": low, "formula_upper": high}
+        hit, among = parts[metric]
+        if among.any():
+            share = proportion_by_patient(hit[among], patient[among])
+            out[metric] = {"formula_lower": share.lower, "formula_upper": share.upper}
     return out
 
 
@@ -180,6 +197,17 @@ def row(metric: str, name: str, interval: Interval, events: int) -> Row:
     }
 
 
+def told(found: Row) -> Row:
+    """Return a row whose interval has a width: one without says nothing about other patients."""
+    if found["lower"] is None or found["lower"] < found["upper"]:
+        return found
+    if found["metric"] in RATES and found.get("formula_lower") is not None:
+        words = "Every patient drawn gave the same; the interval is Wilson's, by patient."
+        limits = {"lower": found["formula_lower"], "upper": found["formula_upper"]}
+        return found | limits | {"note": words}
+    return found | {"lower": None, "upper": None}
+
+
 def find(
     table: list[Row], metric: str, cohort: str = "target", site: str = ALL_SITES, level: str = IMAGE
 ) -> list[Row]:
@@ -194,7 +222,7 @@ def headline(answers: Answers) -> str:
 
 
 def between_hospitals(source: list[Row], here: list[Row]) -> list[Row]:
-    """Return the unpaired difference of the AUROC, here less source, per class.
+    """Return the unpaired difference of the AUROC, here less source, per class; p after Holm.
 
     Args:
         source, here: rows of ``rows`` with the clustered standard error.
@@ -215,10 +243,13 @@ def between_hospitals(source: list[Row], here: list[Row]) -> list[Row]:
         se = float(np.hypot(mine["se"], other["se"]))
         value = mine["value"] - other["value"]
         z = value / se if se else 0.0
-        low, high = value - 1.959964 * se, value + 1.959964 * se
+        low, high = value - Z95 * se, value + Z95 * se
         out.append(
             {**name, "value": value, "lower": low, "upper": high, "p": two_sided(z), "note": ""}
         )
+    known = [r for r in out if r["p"] is not None]
+    for one, p in zip(known, adjust([r["p"] for r in known], "holm"), strict=True):
+        one["p"] = p
     return out
 
 

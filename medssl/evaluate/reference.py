@@ -13,6 +13,8 @@ from medssl.evaluate import attributes
 from medssl.evaluate.answers import Answers, FloatArray, answers_of, scores_of, text_column
 
 CLASSIFIER = "classifier"
+RARE = "rare (fewer than 5 patients each)"
+"""Levels that a pack does not name; the new hospital's are called the same before comparing."""
 NO_PICTURES = (
     "The finetune run was made before header fields and pixel figures were kept; fit it again."
 )

@@ -86,6 +86,7 @@ def read_fold(run: Path, answers: Answers, table: pa.Table) -> Fold:
     if absent or test.num_rows == 0:
         words = f"{run}: {absent} of its test pictures are not among the labelled ones here; other cohort?"
         raise RefusedError(words, "E-COMPARE")
+    _check_labels(run, test, place, answers)
     curve = pq.read_table(run / "curve.parquet").to_pylist()
     patients = {
         (r["init"], r["mode"], r["budget"]): float(r["patients"])
@@ -94,6 +95,21 @@ def read_fold(run: Path, answers: Answers, table: pa.Table) -> Fold:
     }
     places, scores = _cells(test, place, classes)
     return Fold(places, patients, scores)
+
+
+def _check_labels(
+    run: Path, test: pa.Table, place: dict[tuple[str, int], int], answers: Answers
+) -> None:
+    """Raise unless the run was judged on the same answers as the model here."""
+    told = dict(zip(keys(test), test.column("label").to_pylist(), strict=True))
+    code = answers.codes
+    other = sum(answers.classes[code[place[k]]] != v for k, v in told.items())
+    if other:
+        words = (
+            f"{run}: {other} of its {len(told)} test pictures have another answer there than here; it "
+            "learnt another question, or from other labels."
+        )
+        raise RefusedError(words, "E-COMPARE")
 
 
 def _cells(

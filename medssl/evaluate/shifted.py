@@ -9,10 +9,11 @@ import numpy.typing as npt
 from medssl.config import EvaluateConfig
 from medssl.evaluate import attributes
 from medssl.evaluate.answers import MISSING, Answers, FloatArray
+from medssl.evaluate.groups import SMALL, count
 from medssl.evaluate.inputs import Here, Question
 from medssl.evaluate.performance import Row
 from medssl.evaluate.plain import attempt, plain
-from medssl.evaluate.reference import NO_PICTURES, Reference
+from medssl.evaluate.reference import NO_PICTURES, RARE, Reference
 from medssl.stats import columns, domain, frechet, label_shift, likeness, mix, mmd, outputs, power
 from medssl.stats.multiplicity import adjust
 
@@ -146,11 +147,44 @@ def _column(
     theirs = np.full(len(whose), nothing, dtype=kind) if source is None else source.values
     target = here.columns.get(one.name)
     mine = np.full(len(here.patient), nothing, dtype=kind) if target is None else target.values
+    if one.name in attributes.PIXELS and (source is None or target is None):
+        where = "at the source" if source is None else "here"
+        words = f"Not compared: this figure was not computed {where} (an older run)."
+        return {"kind": "number", "note": words}
+    if one.levels:
+        theirs, mine = _pooled(theirs, mine, here.patient, pack=reference.pack is not None)
     options = {"permutations": config.permutations, "seed": config.seed}
     compare: Any = columns.compare_levels if one.levels else columns.compare_numbers
     found = attempt(lambda: compare(theirs, whose, mine, here.patient, **options))
     found["kind"] = "levels" if one.levels else "number"
+    if "unseen" in found:
+        kept = [[level, count(int(n))] for level, n in found["unseen"]]
+        # What a pack calls rare may well have been seen.
+        pooled = reference.pack is not None and RARE in set(theirs.tolist())
+        found["unseen"] = [] if pooled else kept
     return found
+
+
+def _pooled(
+    theirs: npt.NDArray[Any], mine: npt.NDArray[Any], patient: npt.NDArray[Any], *, pack: bool
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return levels with the rare ones under one name: of fewer than five patients, or in no pack.
+
+    A share of one to four patients would tell of them; levels that neither side names together
+    would be called new.
+    """
+    known = set(theirs.tolist())
+    people = {v: len(set(patient[mine == v].tolist())) for v in set(mine.tolist())}
+    if pack and RARE in known:
+        rare = {v for v in people if v not in known}
+    else:
+        rare = {v for v, n in people.items() if v is not None and n < SMALL and v in known}
+    if len(rare) < 2 and not pack:
+        return theirs, mine
+    renamed = [
+        np.array([RARE if v in rare else v for v in a], dtype=object) for a in (theirs, mine)
+    ]
+    return renamed[0], renamed[1]
 
 
 def _labels(
@@ -171,6 +205,8 @@ def _labels(
     return {
         "classes": list(question.classes),
         "source_share": plain(prior),
+        "caution": "Both assume that only the shares of the classes differ between the hospitals, not "
+        "how a class looks; where the pictures differ too, do not use them.",
         "bbse": attempt(
             lambda: label_shift.black_box_prevalence(
                 answers.codes,

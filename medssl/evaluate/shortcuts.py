@@ -234,15 +234,16 @@ def _sentences(found: dict[str, Any], target: str, lines: dict[str, float]) -> l
                 f"The grey-level histogram alone tells {named(row)} with AUROC "
                 f"{row['value']:.2f} ({row['lower']:.2f} to {row['upper']:.2f}) on patients it did "
                 f"not see; the strongest single figure is {best['figure'].replace('_', ' ')} "
-                f"({best['value']:.2f}). It knows nothing of where things are: a model here may "
-                "live on exposure or processing instead of on disease."
+                f"({best['value']:.2f}). It knows nothing of where things are. A radiologist should "
+                "say whether that is disease or exposure and processing."
             )
     for row in found["masks"]:
         if row["mask"].startswith("centre") and row["lower"] is not None and row["lower"] > CUE:
             out.append(
                 f"With the centre of every picture hidden the model still scores {row['value']:.2f} "
                 f"({row['lower']:.2f} to {row['upper']:.2f}) for {named(row)} at the "
-                f"{'source' if row['hospital'] == 'source' else 'new hospital'}: the border tells."
+                f"{'source' if row['hospital'] == 'source' else 'new hospital'}: what lies outside the centre is "
+                "enough for that, be it anatomy or border."
             )
     site = [r for r in found["readable"] if r["what"] == "hospital" and r["value"] is not None]
     if site:

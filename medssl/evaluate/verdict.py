@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medssl.config import EvaluateConfig
+from medssl.evaluate.groups import FEW
+from medssl.evaluate.groups import count as shown_count
 from medssl.evaluate.performance import ALL_SITES, Row, find
 
 DO_NOT_USE = "do not use here"
@@ -12,14 +14,16 @@ ADJUST = "use after local adjustment"
 AS_IS = "use as is"
 RULES = (
     f"{DO_NOT_USE}: an upper limit is below its floor: of the AUROC, here or at one of the sites; of "
-    "the net benefit over flagging everyone or no one; or of a pre-named group's sensitivity",
-    f"{CANNOT_TELL}: no labels, too few labelled images or patients, an interval too wide, or a "
-    "lower limit of the AUROC below the floor",
+    "the net benefit over flagging everyone or no one; or of the sensitivity, here or in a pre-named "
+    "group",
+    f"{CANNOT_TELL}: no labels or too few of them, too few patients, an interval too wide, or a "
+    "lower limit below its floor: of the AUROC, or of the sensitivity, here or in a pre-named group",
     f"{ADJUST}: ranks well enough, but its percentages are off, and a recalibration judged on "
     "patients it did not see brings them back",
-    f"{AS_IS}: the lower limit of the AUROC is at or above the floor, no pre-named group's "
-    "sensitivity is below its floor, and the intervals of the calibration slope and of observed over "
-    "expected lie inside their margins; anything else: cannot tell",
+    f"{AS_IS}: all lower limits are at or above their floors, and the intervals of the calibration "
+    "slope and of observed over expected lie inside their margins",
+    f"{CANNOT_TELL}: anything else, such as percentages whose interval leaves its margin and that a "
+    "recalibration does not bring safely inside",
 )
 
 
@@ -79,12 +83,21 @@ def decide(evidence: Evidence, config: EvaluateConfig) -> Verdict:
     good = f"AUROC {_shown(row)}: its lower limit is at or above the floor of {config.floor_auroc:.2f}."
     if not off:
         margins = "Calibration slope and observed over expected lie inside their margins."
-        return Verdict(AS_IS, 3, (good, margins))
+        return Verdict(AS_IS, 3, (good, margins, *_unjudged(evidence)))
     mended = _mended(evidence, config)
     if mended:
-        return Verdict(ADJUST, 2, (good, *off, *mended))
+        return Verdict(ADJUST, 2, (good, *off, *mended, *_unjudged(evidence)))
     words = "A local recalibration, judged on patients it did not see, does not bring them safely inside."
-    return Verdict(CANNOT_TELL, 1, (good, *off, words))
+    return Verdict(CANNOT_TELL, 4, (good, *off, words))
+
+
+def _unjudged(evidence: Evidence) -> list[str]:
+    """Return a sentence about the groups that were too small to be judged."""
+    few = {(r["group"], r["level"]) for r in evidence.groups if r.get("note") == FEW}
+    if not few:
+        return []
+    listed = ", ".join(f"{group} = {level}" for group, level in sorted(few))
+    return [f"Not judged, too few patients to say: {listed}."]
 
 
 def _shown(row: Row, digits: int = 2) -> str:
@@ -117,17 +130,21 @@ def _below_floor(evidence: Evidence, config: EvaluateConfig) -> list[str]:
     for row in _sensitivities(evidence):
         if row["upper"] < config.floor_sensitivity:
             out.append(
-                f"Sensitivity for {evidence.named(row)} in {row['group']} = {row['level']} is "
+                f"Sensitivity for {evidence.named(row)} in {_where(row)} is "
                 f"{_shown(row)}: even its upper limit is below the floor of "
                 f"{config.floor_sensitivity:.2f}."
             )
     return out
 
 
+def _where(row: Row) -> str:
+    return "all pictures here" if row["group"] == "all" else f"{row['group']} = {row['level']}"
+
+
 def _sensitivities(evidence: Evidence) -> list[Row]:
-    return [
-        r for r in evidence.groups if r["metric"] == "sensitivity" and r.get("upper") is not None
-    ]
+    everyone = [{**r, "group": "all", "level": "here"} for r in find(evidence.table, "sensitivity")]
+    rows = [*everyone, *(r for r in evidence.groups if r["metric"] == "sensitivity")]
+    return [r for r in rows if r.get("upper") is not None]
 
 
 def _unclear(evidence: Evidence, config: EvaluateConfig) -> list[str]:
@@ -140,7 +157,8 @@ def _unclear(evidence: Evidence, config: EvaluateConfig) -> list[str]:
     for count, what in ((evidence.with_event, "with"), (evidence.without, "without")):
         if count < config.min_events:
             out.append(
-                f"{count} patients {what} the finding; at least {config.min_events} are asked."
+                f"{shown_count(count)} patients {what} the finding; at least {config.min_events} are "
+                "asked."
             )
     row = next(iter(find(evidence.table, evidence.headline)), None)
     if row is None or row["lower"] is None:
@@ -152,10 +170,10 @@ def _unclear(evidence: Evidence, config: EvaluateConfig) -> list[str]:
         floor = f"below the floor of {config.floor_auroc:.2f}"
         out.append(f"AUROC {_shown(row)}: its lower limit is {floor}, so it may be too low.")
     for one in _sensitivities(evidence):
-        if one["value"] < config.floor_sensitivity:
+        if one["lower"] < config.floor_sensitivity:
             out.append(
-                f"Sensitivity for {evidence.named(one)} in {one['group']} = {one['level']} is "
-                f"{_shown(one)}, below the floor of {config.floor_sensitivity:.2f}."
+                f"Sensitivity for {evidence.named(one)} in {_where(one)} is "
+                f"{_shown(one)}: its lower limit is below the floor of {config.floor_sensitivity:.2f}."
             )
     return out
 

@@ -104,7 +104,8 @@ def monthly(
         p: probabilities [n].
         patient: one code or pseudonym per row [n].
         month: "YYYY-MM" or missing [n].
-        level: coverage of the limits in (0, 1); they take rows as independent.
+        level: coverage of the limits in (0, 1). With several images a patient, observed and
+            expected are divided by how many times more O/E varies over patients than a count would.
 
     Returns:
         The table. A month of fewer than five patients has counts only.
@@ -126,7 +127,7 @@ def monthly(
     return Months(rows, gaps, data.undated, level, " ".join(notes))
 
 
-def poisson_ratio(events: int, expected: float, level: float = 0.95) -> tuple[float, float]:
+def poisson_ratio(events: float, expected: float, level: float = 0.95) -> tuple[float, float]:
     """Exact limits of O/E when the observed number is Poisson (Garwood 1936).
 
     Args:
@@ -254,14 +255,24 @@ def _month(data: Dated, k: int, level: float) -> Month:
     if ratio is None:
         notes.append("No event is expected, so there is no O/E.")
     else:
-        lower, upper = poisson_ratio(events, counts[4], level)
+        effect = _effect(positive, value, code)
+        lower, upper = poisson_ratio(events / effect, counts[4] / effect, level)
     kinds = np.unique(code[positive]).size, np.unique(code[~positive]).size
     area = auroc(positive, value) if min(kinds) >= FEW_PATIENTS else None
     if area is None:
         notes.append(f"AUROC needs {FEW_PATIENTS} patients of either kind, not {min(kinds)}.")
-    if value.size > patients:
-        notes.append(f"{value.size} rows of {patients} patients: the limits are too narrow.")
     return Month(*counts, ratio, lower, upper, area, " ".join(notes))
+
+
+def _effect(positive: BoolArray, value: FloatArray, code: IntArray) -> float:
+    """How many times more O/E varies between patients than a Poisson count would, at least 1."""
+    _, who = np.unique(code, return_inverse=True)
+    many = int(who.max()) + 1
+    events = np.bincount(who, weights=positive)
+    if many == who.size or not events.any():
+        return who.size / many
+    excess = events - events.sum() / value.sum() * np.bincount(who, weights=value)
+    return max(1.0, many / (many - 1) * float(excess @ excess) / float(events.sum()))
 
 
 def _no_trend(data: Dated) -> str:

@@ -44,7 +44,28 @@ class TestMonthly:
             assert row.expected == pytest.approx(p[own].sum())
             assert row.oe == pytest.approx(y[own].sum() / p[own].sum())
             assert row.auroc == pytest.approx(roc_auc_score(y[own], p[own]))
-            assert "limits are too narrow" in row.note
+            # Wider than rows alone would say, by the spread of O - r E over patients.
+            who = sorted(set(patient[own]))
+            excess = [
+                (y[own & (patient == w)] - row.oe * p[own & (patient == w)]).sum() for w in who
+            ]
+            spread = len(who) / (len(who) - 1) * np.dot(excess, excess)
+            effect = max(1.0, spread / row.events)
+            low, high = poisson_ratio(row.events / effect, row.expected / effect)
+            assert (row.lower, row.upper) == pytest.approx((low, high))
+            assert row.note == ""
+
+    def test_limits_hold_the_truth_with_several_images_a_patient(self):
+        """One hundred months of 40 patients x 10 images whose O/E is 1; rows alone hold half."""
+        held = []
+        for seed in range(100):
+            g = np.random.default_rng(seed)
+            patient = np.repeat(np.arange(40), 10)
+            y = np.repeat((g.random(40) < 0.3).astype(int), 10)
+            month = np.full(400, "2024-01")
+            (row,) = monthly(y, np.full(400, 0.3), patient, month).rows
+            held.append(row.lower <= 1 <= row.upper)
+        assert np.mean(held) > 0.88
 
     def test_one_row_each_has_no_note(self):
         assert all(r.note == "" for r in monthly(*record(2, 400, 1)).rows)

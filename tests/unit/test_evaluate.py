@@ -1,6 +1,7 @@
 """The parts of a report on two made hospitals: planted truths found, nothing said that means nothing."""
 
 import json
+import re
 from dataclasses import replace
 
 import hospitals
@@ -87,7 +88,7 @@ class TestPerformance:
         table = perf.rows(replace(answers, site=site), "target", 100, 0, 20)
         small = [r for r in table if r["site"] == "small"]
         assert len(small) == 1
-        assert "5 patients: too few" in small[0]["note"]
+        assert "fewer than 20 patients: too few" in small[0]["note"]
         assert perf.find(table, "auroc", site="large")[0]["value"] is not None
 
     def test_between_hospitals_adds_the_variances(self):
@@ -331,3 +332,94 @@ def test_plain_and_attempt():
         raise ValueError("because")
 
     assert attempt(refuse) == {"note": "because"}
+
+
+class TestPack:
+    """What a pack tells of a column, and what it must not."""
+
+    def stand_in(self, values):
+        from medssl.evaluate import pack
+        from medssl.evaluate.reference import Column
+
+        patient = np.array([f"p{k}" for k in range(len(values))])
+        told = pack._told(Column(np.asarray(values), patient))
+        return told, pack._stand_in(told)
+
+    def test_nobody_s_own_value_travels(self):
+        values = np.random.default_rng(0).normal(size=400)
+        values[7] = 1234.5678
+        told, column = self.stand_in(values)
+        assert max(told["quantiles"]) < 1234
+        assert not set(told["quantiles"]) & set(values.tolist())
+        assert len(told["quantiles"]) <= 80
+        assert len(column.values) == 400
+        assert np.median(column.values) == pytest.approx(np.median(values), abs=0.05)
+        assert self.stand_in(values[:19])[0]["quantiles"] == []
+
+    def test_rare_levels_invent_no_shift(self):
+        """Sixty levels, most of them rare, at two samples of one hospital."""
+        alarms = []
+        for seed in range(20):
+            g = np.random.default_rng(seed)
+            levels = [
+                np.array([f"m{k}" for k in g.geometric(0.08, 200)], dtype=object) for _ in "ab"
+            ]
+            told, column = self.stand_in(levels[0])
+            assert hospitals_rare(told)
+            source = replace(hospitals.source(patients=10), columns={"model": column}, pack={})
+            here = hospitals.target(seed=seed, patients=200, images=1, model=levels[1].tolist())
+            config = EvaluateConfig(permutations=99, seed=seed)
+            one = next(a for a in attributes.ATTRIBUTES if a.name == "model")
+            found = shifted._column(one, source, here, config)
+            assert found["unseen"] == []
+            alarms.append(found["p"] <= 0.05)
+        assert sum(alarms) <= 4
+
+    def test_a_real_shift_is_still_seen(self):
+        old, new = ["A"] * 150 + ["B"] * 50, ["A"] * 60 + ["B"] * 140
+        _, column = self.stand_in(np.array(old, dtype=object))
+        source = replace(hospitals.source(patients=10), columns={"model": column}, pack={})
+        here = hospitals.target(patients=200, images=1, model=new)
+        one = next(a for a in attributes.ATTRIBUTES if a.name == "model")
+        assert shifted._column(one, source, here, QUICK)["p"] == pytest.approx(0.01)
+
+
+def hospitals_rare(told):
+    from medssl.evaluate.reference import RARE
+
+    return told["shares"].get(RARE, 0) > 0.05
+
+
+class TestSmallCells:
+    def test_cells_of_two_and_three_stand_nowhere(self, tmp_path):
+        """Plant a site of three patients, a view of two, an uncertain month of one: grep everything."""
+        from medssl.evaluate.evaluate import evaluate
+
+        here = hospitals.target(patients=80, images=2)
+        who = np.unique(here.patient)
+        view = np.where(np.isin(here.patient, who[:2]), "RAREVIEW", "PA")
+        site = np.where(np.isin(here.patient, who[:3]), "tiny", "big")
+        table = here.predictions
+        table = table.set_column(table.column_names.index("site"), "site", pa.array(site))
+        pictures = here.pictures
+        for name, values in (("view", view), ("site", site)):
+            pictures = pictures.set_column(
+                pictures.column_names.index(name), name, pa.array(values)
+            )
+        month = np.where(np.isin(here.patient, who[:1]), "2021-03", "2021-01")
+        here = replace(here, predictions=table, pictures=pictures, month=month)
+        evaluate(hospitals.question(), hospitals.source(), here,
+                 EvaluateConfig(resamples=100, permutations=99, cv_repeats=1, pdf=False), tmp_path)  # fmt: skip
+        report = json.loads((tmp_path / "report.json").read_text())
+        rare = [r for r in report["participants"] if r["level"] == "RAREVIEW"]
+        assert {r["patients"] for r in rare} == {"<5"}
+        views = next(r for r in report["shift"]["columns"] if r["column"] == "view")
+        assert ["RAREVIEW", "<5"] in views["unseen"] or views["unseen"] == []
+        tiny = [r for r in report["performance"] if r["site"] == "tiny"]
+        assert [r.get("n") for r in tiny] == [None]
+        assert not re.search(r"(?<![0-9])[1-4] (patients|images|pictures)", json.dumps(report))
+        assert "2021-0" not in json.dumps({k: v for k, v in report.items() if k != "settings"})
+        last = report["drift"][0]["months"][-1]
+        assert (last["patients"], last["oe"], last["expected"]) == ("<5", None, None)
+        for file in (tmp_path / "tables").glob("*.csv"):
+            assert "2021-0" not in file.read_text()

@@ -9,7 +9,7 @@ import pytest
 import reporting
 from sklearn.metrics import roc_curve
 
-from medssl.evaluate.report import figures, page, pdf
+from medssl.evaluate.report import figures, page
 from medssl.evaluate.report import figures_curves as curves
 from medssl.evaluate.report import sections_pictures as pictures
 from medssl.evaluate.report import write as report
@@ -30,12 +30,6 @@ HOSTILE = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def without_pdf(monkeypatch):
-    """The PDF has a test of its own: it takes as long as all the rest."""
-    monkeypatch.setattr(pdf, "write_pdf", lambda text, path: None)
-
-
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     """Pages by kind, each written once."""
@@ -45,9 +39,7 @@ def pages(tmp_path_factory):
         if kind not in found:
             out = tmp_path_factory.mktemp("report")
             told, *rest = reporting.made(kind)
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(pdf, "write_pdf", lambda text, path: None)
-                report.write(out, told, *rest)
+            report.write(out, told, *rest)
             found[kind] = (out / "report.html").read_text(encoding="utf-8")
         return found[kind]
 
@@ -142,13 +134,18 @@ def test_every_site_has_its_row(pages):
     for part in (
         "b here AUROC finding 0.",
         "c here AUROC finding 0.",
-        "d here AUROC 3 patients: too few to say",
+        "d here AUROC fewer than 20 patients: too few to say",
     ):
         assert part in words
     bars = {b.label: b for b in pictures.rank_bars(told())}
-    assert set(bars) == {"source, held-out", "here", "here: b", "here: c"}
-    assert bars["source, held-out"].source
-    assert not bars["here: b"].source
+    assert set(bars) == {
+        "source, held-out (n = 60)",
+        "here (n = 60)",
+        "here: b (n = 28)",
+        "here: c (n = 29)",
+    }
+    assert bars["source, held-out (n = 60)"].source
+    assert not bars["here: b (n = 28)"].source
 
 
 def test_the_pack_has_a_roc_curve_too(pages):

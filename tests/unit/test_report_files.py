@@ -168,7 +168,10 @@ def test_the_published_contract_is_this_one():
     read = json.loads(schema.json_schema())
     assert read["properties"]["schema"]["const"] == schema.SCHEMA == 2
     assert read["additionalProperties"] is False
-    assert set(told()) | {"schema"} == set(read["required"])
+    mine = set(told()) | {"schema"}
+    assert set(read["required"]) <= mine <= set(read["properties"])
+    # Reports of earlier versions lack these.
+    assert set(read["properties"]) - set(read["required"]) == {"patients_never", "settings_changed"}
 
 
 def test_card_tells_the_same_verdict_and_numbers():
@@ -188,6 +191,7 @@ def test_card_tells_the_same_verdict_and_numbers():
 
 def test_all_files_and_the_pdf(tmp_path):
     found, *rest = reporting.made()
+    found = {**found, "settings": {**found["settings"], "pdf": True}}
     told_why = report.write(tmp_path, found, *rest)
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["schema"] == 2
@@ -220,12 +224,14 @@ def _alternatives(read):
 
 def test_without_a_pdf_the_sentence_comes_back(tmp_path, monkeypatch):
     monkeypatch.setattr(pdf, "write_pdf", lambda text, path: "report.pdf was not written: why.")
-    assert report.write(tmp_path, *reporting.made()) == "report.pdf was not written: why."
+    found, *rest = reporting.made()
+    assert report.write(tmp_path / "a", found, *rest) == "not asked for (pdf=false)"
+    found = {**found, "settings": {**found["settings"], "pdf": True}}
+    assert report.write(tmp_path, found, *rest) == "report.pdf was not written: why."
     assert (tmp_path / "report.html").is_file()
 
 
-def test_checklists_say_who_must_write(tmp_path, monkeypatch):
-    monkeypatch.setattr(pdf, "write_pdf", lambda text, path: None)
+def test_checklists_say_who_must_write(tmp_path):
     report.write(tmp_path, *reporting.made())
     words = reporting.Reader((tmp_path / "report.html").read_text()).words
     part = words[

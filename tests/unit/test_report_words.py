@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from medssl.evaluate.report import page
 from medssl.evaluate.report import sections_answer as answer
+from medssl.evaluate.report import sections_next as following
 
 
 def test_numbers_of_the_first_page_are_those_of_the_rows():
@@ -158,27 +159,168 @@ def test_likeness_in_words():
     )
 
 
-def test_next_steps():
-    need = [{"class": "1", "targets": {"auroc": 0.1}, "after": {"criteria": [
-        {"name": "auroc", "needed": 459, "had": 305, "enough": False},
-        {"name": "oe", "needed": 9000, "had": 305, "enough": False}]}}]  # fmt: skip
-    words = " ".join(answer.next_steps(small(sample_size=need)))
+NEED = [{"class": "1", "targets": {"auroc": 0.1}, "after": {"criteria": [
+    {"name": "auroc", "needed": 459, "had": 305, "enough": False, "target": 0.1},
+    {"name": "slope", "needed": 52, "had": 50, "enough": False, "target": 0.4},
+    {"name": "oe", "needed": 9000, "had": 305, "enough": False, "target": 0.4}]}}]  # fmt: skip
+NO = {"answer": "do not use here", "rule": 0, "reasons": []}
+YES = {"answer": "use as is", "rule": 3, "reasons": []}
+
+
+def steps(**changes):
+    return " ".join(following.next_steps(small(**changes)))
+
+
+def test_next_steps_by_verdict():
+    words = steps(sample_size=NEED, verdict=YES)
     assert "label about 154 more patients (459 in all)" in words
     assert "9,000" not in words
-    remedy = " ".join(answer.next_steps(small(remedies=reporting.REMEDIES)))
+    assert "evaluate again at regular times" in words
+    adjust = steps(verdict={"answer": "use after local adjustment", "rule": 2, "reasons": []})
+    assert adjust.startswith("Recalibrate")
+    never = steps(sample_size=NEED, verdict=NO)
+    assert "label" not in never
+    assert "interval" not in never
+    unlabelled = {"sites": ["b"], "images": 100, "patients": 60, "labelled": 0}
+    assert "Have a sample of local patients labelled" in steps(cohort=unlabelled)
+
+
+def test_cannot_tell_names_what_failed():
+    rows = [row("auroc", 0.91, 0.88, 0.94), row("observed_over_expected", 1.0, 0.9, 1.1),
+            row("calibration_slope", 1.038, 0.848, 1.254), row("sensitivity", 0.6, 0.4, 0.8)]  # fmt: skip
+    words = steps(performance=rows, sample_size=NEED)
     assert (
-        "micle (local labels) reached the source's level with 40 locally labelled patients"
-        in remedy
+        "What failed: the calibration slope, 1.038 (0.848 to 1.254); asked: 0.8 to 1.25 (an interval no wider "
+        "than 0.40 takes about 52 patients; 50 were had). Judge on new patients" in words
     )
-    assert "10 to more than were tried" in remedy
+    strict = {**small()["settings"], "floor_sensitivity": 0.5, "max_width": 0.05}
+    words = steps(performance=rows, sample_size=NEED, settings=strict)
+    assert "the AUROC, 0.910 (0.880 to 0.940); asked: at least 0.75, 0.05 wide at most (an" in words
+    assert "about 459 patients" in words
+    assert "the sensitivity at the threshold, 0.600 (0.400 to 0.800); asked: at least 0.5" in words
+    assert "What failed is named under the verdict" in steps(performance=rows[:2])
+
+
+def remedy(start, value, low, high, name="local labels"):
+    return {"remedy": name, "start": start, "mode": "linear", "labelled_patients": 214, "value": value,
+            "lower": low, "upper": high, "images": 474, "note": ""}  # fmt: skip
+
+
+def test_the_best_remedy_by_name_and_floor():
+    words = steps(remedies=reporting.REMEDIES)
+    assert (
+        "the best is local labels (micle linear) with 40 locally labelled patients: AUROC 0.90 (95 % interval "
+        "0.85 to 0.95), its whole interval at or above the floor of 0.75" in words
+    )
+    assert (
+        "micle (local labels) reached the source's level with 40 locally labelled patients" in words
+    )
+    assert "10 to more than were tried" in words
     none = {**reporting.REMEDIES, "reach": reporting.REMEDIES["reach"][1:]}
-    assert "none reached the source's level with up to 40" in " ".join(
-        answer.next_steps(small(remedies=none))
+    assert "None reached the source's level with up to 40" in steps(remedies=none)
+    part = {"rows": [remedy("pretrained", 0.78, 0.7, 0.86)], "reach": [], "source_auroc": None}
+    assert "above the floor of 0.75, but not its whole interval" in steps(remedies=part)
+    part["rows"] = [remedy("pretrained", 0.7, 0.6, 0.8)]
+    assert "below the floor of 0.75" in steps(remedies=part)
+    part["rows"] = [remedy("scratch", 0.7, 0.6, 0.8)]
+    assert "local labels (scratch linear)" in steps(remedies=part)
+    part["rows"] = [remedy("original model", 0.7, 0.6, 0.8)]
+    assert "Of the remedies" not in steps(remedies=part)
+
+
+def test_what_does_as_well_without_an_encoder():
+    rows = [remedy("pretrained", 0.81, 0.77, 0.86), remedy("pixels", 0.82, 0.77, 0.87)]
+    part = {"rows": rows, "reach": [], "source_auroc": 0.99}
+    tones = {"encoder": "grey-level histogram", "value": 0.80}
+    cuts = {"sentences": ["The grey-level histogram alone tells it."], "simple": [tones]}
+    words = steps(remedies=part, shortcuts=cuts, verdict=NO)
+    assert "Raw pixels (0.82) and the grey-level histogram (0.80) do as well" in words
+    assert "have a radiologist say whether that is disease or exposure" in words
+    assert "Before training anew" not in words
+    # Farther below it is a warning only, and without training proposed not even that.
+    worse = {**cuts, "simple": [{**tones, "value": 0.7}]}
+    part = {**part, "rows": rows[:1]}
+    assert "Before training anew" in steps(remedies=part, shortcuts=worse)
+    assert "Before training anew" not in steps(shortcuts=worse)
+    one = {**cuts, "simple": [{**tones, "value": 0.8}]}
+    assert "The grey-level histogram (0.80) does as well" in steps(remedies=part, shortcuts=one)
+
+
+def test_what_limits_the_answer():
+    theirs = row("auroc", 0.9, 0.8, 0.95, cohort="source", patients=9)
+    few = small(performance=[*small()["performance"], theirs])
+    assert "The source's own numbers rest on 9 patients" in following.limits_of_answer(few)
+    assert "9 patients only: weak ground" in answer.ranking(few)
+    many = small(performance=[{**theirs, "patients": 50}])
+    assert "numbers rest" not in following.limits_of_answer(many)
+    assert answer.is_few("<5")
+    assert not answer.is_few(None)
+    words = following.limits_of_answer(small(patients_never={"1": 0}))
+    assert "Every patient here has pneumonia: this report says which pictures show it" in words
+    assert "false alarms in patients without" in words
+    assert "Every patient" not in following.limits_of_answer(small(patients_never={"1": "<5"}))
+    known = [{"attribute": "sex", "level": "F", "patients": 9},
+             {"attribute": "age band", "level": "not stated", "patients": 60},
+             {"attribute": "view", "level": "AP", "source_patients": 9}]  # fmt: skip
+    words = following.limits_of_answer(small(participants=known))
+    assert "Unknown here: age, maker, view;" in words
+
+
+def test_settings_that_moved_are_told():
+    changed = {"from_default": [["min_events", 10, 50], ["pdf", False, True]], "from_before": []}
+    told = small(settings_changed=changed)
+    assert following.settings_words(told) == (
+        "Settings that differ from the default: min_events 10 (default 50)."
     )
-    as_is = small(verdict={"answer": "use as is", "rule": 3, "reasons": []})
-    assert "evaluate again at regular times" in answer.next_steps(as_is)[0]
-    adjust = small(verdict={"answer": "use after local adjustment", "rule": 2, "reasons": []})
-    assert answer.next_steps(adjust)[0].startswith("Recalibrate")
+    assert following.floor_words(told) == "The floor was set before looking."
+    changed = {**changed, "from_before": [["floor_auroc", 0.7, 0.75], ["since", None, "2031-01"]]}
+    told = small(settings_changed=changed)
+    assert following.settings_words(told).endswith(
+        "; changed after a first report: floor_auroc 0.7 (before 0.75), since none (before 2031-01)."
+    )
+    assert following.floor_words(told) == "The floor is 0.75."
+    assert following.floor_words(small()) == "The floor is 0.75."
+    only = small(settings_changed={**changed, "from_default": []})
+    assert following.settings_words(only).startswith("Changed after a first report")
+
+
+def test_groups_too_few_to_say_come_first():
+    few = [{"group": "site", "level": "CS", "class": "1", "patients": n, "note": "too few to say"}
+           for n in (16, 16)] + [{"group": "sex", "level": "F", "class": "1", "patients": "<5",
+                                  "note": "too few to say"}]  # fmt: skip
+    told = small(groups={"rows": few, "notes": [], "worst": None})
+    assert answer.for_whom(told).startswith(
+        "Too few to say: site CS (16 patients), sex F (<5 patients). Nothing can be said"
+    )
+    assert answer.too_few(told, "other") == ""
+    many = [{**few[0], "level": str(k)} for k in range(8)]
+    assert "and 2 more" in answer.too_few(small(groups={"rows": many}))
+
+
+def test_no_update_is_told_where_none_is_offered():
+    one = {"class": "1", "update": {"note": "No update is offered: it would turn the model round."},
+           "judged": {"best": "x", "methods": []}}  # fmt: skip
+    rows = [row("prevalence", 0.3, 0.2, 0.4), row("observed_over_expected", 0.5, 0.4, 0.6)]
+    words = answer.percentages(small(performance=rows, calibration=[one]))
+    assert words.endswith("No update is offered: it would turn the model round.")
+    assert "judged on patients" not in words
+
+
+def test_one_rounding_for_an_interval():
+    near = {"value": 0.994, "lower": 0.989, "upper": 0.997}
+    assert page.span(near, 2) == "0.994 (0.989 to 0.997)"
+    assert answer.auroc(near) == "AUROC 0.994 (95 % interval 0.989 to 0.997)"
+    assert (
+        page.span({"value": 0.9998, "lower": 0.98, "upper": 1.0}, 2) == "0.9998 (0.9800 to 1.0000)"
+    )
+
+
+def test_classes_in_words():
+    assert page.in_class(small(), "1") == "with pneumonia"
+    assert page.in_class(small(), "0") == "without pneumonia"
+    assert page.in_class(small(classes=["a", "b"], thresholds={"b": 0.5}), "a") == "a"
+    assert page.people(1) == "1 patient"
+    assert page.people("<5") == "<5 patients"
 
 
 def test_numbers_as_they_are_told():

@@ -77,7 +77,7 @@ def test_one_bad_site_is_enough():
         ({"join": None}, "no labels"),
         ({"join": 0.5}, "50 %"),
         ({"with_event": 49}, "49 patients with"),
-        ({"without": 3}, "3 patients without"),
+        ({"without": 3}, "<5 patients without"),
         ({"auroc": (0.9, 0.8, 0.96)}, "wider"),
         ({"auroc": (None, None, None)}, "cannot be given"),
     ],
@@ -96,6 +96,8 @@ def test_local_adjustment_must_be_shown_to_help():
     assert "1.02 (0.90 to 1.15)" in " ".join(got.reasons)
     unsure = judged((1.02, 0.7, 1.4), (0.99, 0.85, 1.12))
     assert decide(**off, judged=[unsure]).answer == room.CANNOT_TELL
+    assert decide(**off, judged=[unsure]).rule == 4
+    assert room.RULES[4].startswith(room.CANNOT_TELL)
     assert decide(**off, judged=[good, {"class": "2", "note": "few"}]).answer == room.CANNOT_TELL
     assert decide(**off).answer == room.CANNOT_TELL
 
@@ -116,9 +118,21 @@ def test_one_bad_group_is_enough():
     assert "sex = F" in got.reasons[0]
     doubt = decide(groups=[group(0.45, 0.3, 0.6)])
     assert doubt.answer == room.CANNOT_TELL
-    assert decide(groups=[group(0.55, 0.3, 0.7)]).answer == room.AS_IS
+    assert decide(groups=[group(0.55, 0.3, 0.7)]).answer == room.CANNOT_TELL
+    assert decide(groups=[group(0.65, 0.5, 0.7)]).answer == room.AS_IS
     few = {**group(None, None, None), "note": "too few to say"}
-    assert decide(groups=[few]).answer == room.AS_IS
+    got = decide(groups=[few])
+    assert got.answer == room.AS_IS
+    assert "too few patients to say: sex = F" in got.reasons[-1]
+
+
+def test_the_whole_hospital_has_a_sensitivity_too():
+    """Headers that say nothing leave no group; the floor holds for all pictures as well."""
+    got = decide(extra=[row("sensitivity", 0.07, 0.05, 0.09)])
+    assert got.answer == room.DO_NOT_USE
+    assert "all pictures here" in got.reasons[0]
+    assert decide(extra=[row("sensitivity", 0.55, 0.45, 0.65)]).answer == room.CANNOT_TELL
+    assert decide(extra=[row("sensitivity", 0.65, 0.55, 0.75)]).answer == room.AS_IS
 
 
 def test_patients_do_not_speak_twice():

@@ -4,7 +4,7 @@ The lists are files in ``checklists/``; a change of wording needs no code. A sec
 answers an item, it does not say that the answer is good.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
@@ -99,12 +99,17 @@ def load(name: str) -> Checklist:
     return found.model_copy(update={"items": items})
 
 
-def status(items: Iterable[Item], sections_present: Mapping[str, bool]) -> tuple[Row, ...]:
+def status(
+    items: Iterable[Item],
+    sections_present: Mapping[str, bool],
+    hollow: Collection[str] = (),
+) -> tuple[Row, ...]:
     """Say for every item who has answered it or must.
 
     Args:
         items: of one list, in its order.
         sections_present: which sections this report has; one that is not named is absent.
+        hollow: those of them that hold nothing but dashes, and so fill nothing.
 
     Returns:
         One row per item, in the same order.
@@ -115,13 +120,16 @@ def status(items: Iterable[Item], sections_present: Mapping[str, bool]) -> tuple
     unknown = sorted(set(sections_present) - set(SECTIONS))
     if unknown:
         raise ValueError(f"No report has the sections {unknown}; known are {', '.join(SECTIONS)}.")
-    return tuple(_row(item, sections_present) for item in items)
+    return tuple(_row(item, sections_present, hollow) for item in items)
 
 
-def _row(item: Item, present: Mapping[str, bool]) -> Row:
+def _row(item: Item, present: Mapping[str, bool], hollow: Collection[str]) -> Row:
     if item.section is None:
         return Row(item, "person", "a person must write this")
     shared = item.filled_by == "both"
+    if present.get(item.section, False) and item.section in hollow:
+        words = f"section {item.section} knows nothing of it here; a person must write this"
+        return Row(item, "person", words)
     if present.get(item.section, False):
         if shared:
             words = f"filled in part: section {item.section}; a person must write the rest"

@@ -27,11 +27,17 @@ from medssl.evaluate.report.figures import (
     label,
     svg,
 )
+from medssl.evaluate.report.page import clean, number
 
 FloatArray = npt.NDArray[np.float64]
 GRID = 201
 BINS = 20
 MOST_TICKS = 8
+LEAST_RATIO = 1.35
+"""Of two marks of a logarithmic axis that both have words."""
+
+BESIDE = 0.055
+"""Height of a name beside a line, as a share of the axis."""
 
 
 @dataclass(frozen=True)
@@ -139,12 +145,24 @@ def decision(name: str, curve: dict[str, Any], line: float) -> str:
         axes.axhline(0, color=GREY, ls=":", label="flag no one")
         axes.axvline(line, color=BLACK, ls="-.", lw=1, label="working threshold")
         top = max(0.02, max(curve["model"]), max(curve["treat_all"]))
-        axes.set_ylim(-0.6 * top, 1.1 * top)
+        low = -0.6 * top
+        axes.set_ylim(low, 1.1 * top)
+        axes.set_xlim(min(0.0, line), max(1.02 * max(x), 1.02 * line))
+        _at_line(axes, line, float(np.interp(line, x, curve["model"])), low)
         axes.set(xlabel="threshold (chance from which a picture is flagged)", ylabel="net benefit")
         keys(axes)
         return svg(
             figure, name, "Net benefit of the model by threshold, beside flagging all or none."
         )
+
+
+def _at_line(axes: Axes, line: float, value: float, low: float) -> None:
+    """Mark the model at the working threshold; an arrow says that it lies below what is drawn."""
+    if value >= low:
+        axes.plot(line, value, "X", color=BLUE, ms=7, label=f"the model there: {number(value, 2)}")
+        return
+    words = f"the model there: {number(value, 2)}, below the axis"
+    axes.plot(line, 0.93 * low, "v", color=BLUE, ms=8, label=words, clip_on=False)
 
 
 def histogram(
@@ -188,6 +206,7 @@ def lines(
     *,
     logarithmic: bool = False,
     whole: bool = False,
+    direct: bool = False,
 ) -> str:
     """Return lines with markers and intervals, and horizontal levels to compare with.
 
@@ -199,9 +218,10 @@ def lines(
         levels: height and words.
         logarithmic: of x.
         whole: whether x counts, so that its marks are whole numbers.
+        direct: whether names stand beside the lines instead of in a key.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = drawn(WIDTH, HEIGHT)
+        figure, axes = drawn(WIDTH, 4.2 if direct else HEIGHT)
         for k, line in enumerate(found):
             colour, shape = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
             axes.plot(line.x, line.y, f"{shape}-", color=colour, ms=5, label=label(line.label, 40))
@@ -217,15 +237,48 @@ def lines(
             )
         if logarithmic:
             axes.set_xscale("log")
-            ticks = sorted({x for line in found for x in line.x})
-            ticks = ticks[:: 1 + len(ticks) // MOST_TICKS]
+            ticks = _apart(sorted({x for line in found for x in line.x}))
             axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
             axes.minorticks_off()
         if whole:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=axes_names[0], ylabel=axes_names[1])
-        keys(axes)
+        if direct:
+            _beside(axes, found, levels)
+        else:
+            keys(axes)
         return svg(figure, name, words)
+
+
+def _apart(ticks: Sequence[float]) -> list[float]:
+    """Return marks of a logarithmic axis whose words do not touch, the largest first kept."""
+    out: list[float] = []
+    for tick in reversed(ticks):
+        if not out or tick <= out[-1] / LEAST_RATIO:
+            out.append(tick)
+    return out[::-1][-MOST_TICKS:]
+
+
+def _beside(axes: Axes, found: Sequence[Line], levels: Sequence[tuple[float, str]]) -> None:
+    """Write the name of every line and level to its right, spread so that none covers another."""
+    named = [(line.y[-1], line.label, COLOURS[k % len(COLOURS)]) for k, line in enumerate(found)]
+    named += [(y, words, GREY if k else BLACK) for k, (y, words) in enumerate(levels)]
+    named.sort(key=lambda one: one[0])
+    low, high = axes.get_ylim()
+    gap = BESIDE * (high - low)
+    heights: list[float] = []
+    for y, _, _ in named:
+        heights.append(max(y, heights[-1] + gap) if heights else y)
+    # Too high a pile slides down as a whole, as far as the lowest name allows.
+    over = max(0.0, heights[-1] - high)
+    for k in reversed(range(len(heights))):
+        above = heights[k + 1] - gap if k + 1 < len(heights) else heights[k] - over
+        heights[k] = min(heights[k], above)
+    where = axes.get_yaxis_transform()
+    for (y, words, colour), height in zip(named, heights, strict=True):
+        axes.plot([1.0, 1.04], [y, height], color=colour, lw=0.8, transform=where, clip_on=False)
+        style: dict[str, Any] = {"va": "center", "fontsize": 8, "color": colour, "transform": where}
+        axes.text(1.05, height, clean(words, 34), **style)
 
 
 def _whiskers(axes: Axes, line: Line, colour: str) -> None:

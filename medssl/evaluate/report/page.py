@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from medssl.evaluate.answers import in_words
+from medssl.evaluate.answers import YES, in_words
 from medssl.evaluate.groups import FEW
 from medssl.evaluate.inputs import Here, Question
 from medssl.evaluate.reference import Reference
@@ -14,7 +14,10 @@ from medssl.evaluate.reference import Reference
 NAME, CELL, SENTENCE = 60, 240, 1200
 """Characters of a stranger's name, of a cell and of a sentence that are shown."""
 
-NONE = "-"
+NONE, NOT_SHOWN = "-", "not shown"
+FEW_PATIENTS = 50
+"""Below so many patients of the source a reader is warned."""
+
 MOST_DIGITS = 4
 MINUS = "\N{MINUS SIGN}"
 NUMERIC = re.compile(rf"(p )?[<=]? ?{MINUS}?[\d,]*\.?\d+( %)?( \([^a-z]*( to [^a-z]*)?\))?")
@@ -55,7 +58,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """One section: paragraphs, points of a list, figures and tables; absent ones say why."""
+    """One section: paragraphs, points of a list, figures and tables; absent ones say why.
+
+    A hollow one was made, but what it is for is not known here.
+    """
 
     id: str
     title: str
@@ -64,6 +70,14 @@ class Section:
     tables: tuple[Table, ...] = ()
     points: tuple[str, ...] = ()
     present: bool = True
+    hollow: bool = False
+
+    @property
+    def told(self) -> bool:
+        """Return whether it holds more than dashes: only then can it fill an item of a checklist."""
+        cells = [c for t in self.tables for row in t.rows for c in row[1:]]
+        known = not cells or any(c not in {"", NONE} for c in cells)
+        return self.present and not self.hollow and (known or bool(self.figures))
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ class Page:
     Attributes:
         title: of the document; question: one sentence with the numbers of images and patients.
         verdict: one of four answers; reasons: the rule's sentences, numbers and limits in words.
-        lead: about five sentences, each with the question that it answers.
+        lead: a few sentences, each with the question that it answers.
         rules: every printed rule, and whether it is the one that fired.
         sections: all of them, in the order of ``checklists.SECTIONS``.
     """
@@ -109,6 +123,8 @@ def section(
     figures: Iterable[Figure | None] = (),
     tables: Iterable[Table] = (),
     points: Iterable[str] = (),
+    *,
+    hollow: bool = False,
 ) -> Section:
     """Return a section; empty paragraphs, missing figures and tables without rows are left out."""
     return Section(
@@ -118,6 +134,7 @@ def section(
         tuple(f for f in figures if f is not None),
         tuple(t for t in tables if t.rows),
         tuple(clean(p, SENTENCE) for p in points if p),
+        hollow=hollow,
     )
 
 
@@ -145,7 +162,7 @@ def _visible(character: str) -> str:
 
 
 def _all_numbers(cells: tuple[str, ...]) -> bool:
-    told = [c for c in cells if c not in {"", NONE, FEW}]
+    told = [c for c in cells if c not in {"", NONE, FEW, NOT_SHOWN}]
     return bool(told) and all(NUMERIC.fullmatch(c) for c in told)
 
 
@@ -157,10 +174,17 @@ def number(value: Any, digits: int = 3) -> str:
         return value
     if isinstance(value, int) or digits == 0:
         return f"{round(value):,}".replace("-", MINUS)
-    while digits < MOST_DIGITS and 0.9 < value < 0.99995 and round(value, digits) == 1:
-        digits += 1  # what is not perfect is not told as 1.00
+    digits = digits_of((value,), digits)
     text = f"{value:,.{digits}f}"
     return (text.lstrip("-") if float(text.replace(",", "")) == 0 else text).replace("-", MINUS)
+
+
+def digits_of(values: Iterable[float | None], digits: int) -> int:
+    """Return how many digits tell all of these: what is not perfect is not told as 1.00."""
+    known = [v for v in values if v is not None]
+    while digits < MOST_DIGITS and any(0.9 < v < 0.99995 and round(v, digits) == 1 for v in known):
+        digits += 1
+    return digits
 
 
 def percent(share: float | None, digits: int = 0) -> str:
@@ -207,6 +231,7 @@ def span(row: dict[str, Any] | None, digits: int = 3, prefix: str = "") -> str:
     value, low, high = (row.get(n) for n in names)
     if value is None:
         return NONE if prefix else row.get("note") or "not computable"
+    digits = digits_of((value, low, high), digits)  # one rounding for all three
     if low is None or high is None:
         return number(value, digits)
     return f"{number(value, digits)} ({number(low, digits)} to {number(high, digits)})"
@@ -226,6 +251,26 @@ def interval(row: dict[str, Any] | None) -> str:
 def finding(report: dict[str, Any], name: str) -> str:
     """Return a class in words: the target alone where the class only says yes."""
     return clean(in_words(str(report["target"]), name, report["thresholds"]))
+
+
+def in_class(report: dict[str, Any], name: str) -> str:
+    """Return a class as its pictures are told: with or without a finding that is there or not."""
+    lines = report["thresholds"]
+    yes = next(iter(lines), "")
+    if len(lines) == 1 and len(report["classes"]) == 2 and yes.casefold() in YES:
+        return f"{'with' if name == yes else 'without'} {clean(report['target'])}"
+    return clean(name)
+
+
+def people(count: Any) -> str:
+    """Return so many patients in words."""
+    return f"{number(count)} patient{'' if count == 1 else 's'}"
+
+
+def unmoved(report: dict[str, Any]) -> bool:
+    """Return whether floors, margins and groups are known to be those of the first report."""
+    changed = report.get("settings_changed")
+    return changed is not None and not changed["from_before"]
 
 
 def ran(part: dict[str, Any] | None, key: str) -> bool:

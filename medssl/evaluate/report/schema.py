@@ -24,6 +24,8 @@ from medssl.evaluate.report.schema_more import (
 )
 from medssl.evaluate.report.schema_parts import (
     Calibration,
+    Changed,
+    Count,
     Difference,
     Groups,
     Hospital,
@@ -72,6 +74,8 @@ class Report(Part):
     model: dict[str, Any]
     provenance: dict[str, str]
     settings: dict[str, Any]
+    settings_changed: Changed | None = None
+    patients_never: dict[str, Count] | None = None
 
 
 def check(report: dict[str, Any]) -> None:

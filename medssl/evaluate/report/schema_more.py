@@ -87,7 +87,7 @@ class Readable(Part):
     value: Number
     lower: Number
     upper: Number
-    patients: int | None
+    patients: Count | None
     levels: list[str] | None = None
     chance: Number = None
     class_: str | None = Field(None, alias="class")
@@ -101,7 +101,7 @@ class Cue(Part):
     value: Number
     lower: Number
     upper: Number
-    patients: int | None
+    patients: Count | None
     p: P
     p_adjusted: P
 
@@ -115,7 +115,7 @@ class Mask(Part):
     value: Number
     lower: Number
     upper: Number
-    patients: int | None
+    patients: Count | None
     difference: Number
     difference_lower: Number
     difference_upper: Number
@@ -139,21 +139,23 @@ class Coverage(Part):
 
     part: str
     name: str
-    patients: int
-    covered: int
+    patients: Count
+    covered: Count
     coverage: Number
     lower: Number
     upper: Number
     mean_size: Number
-    empty: int
-    single: int
-    unsure: int
+    empty: Count
+    single: Count
+    unsure: Count
 
 
 class Selective(Part):
     """Errors when only the surest answers are given."""
 
     hospital: Literal["source", "here"]
+    part: str = "all"
+    name: str = "all"
     aurc: Interval
     error_at: dict[str, float]
 
@@ -165,8 +167,11 @@ class Abstention(Part):
     miss_rate: Share
     unsure_percent: float
     empty_percent: float
+    unsure: dict[str, Any] | None = None
+    empty: dict[str, Any] | None = None
     coverage: list[Coverage]
     selective: list[Selective]
+    caution: str | None = None
 
 
 class Criterion(Part):
@@ -211,7 +216,7 @@ class Month(Part):
     n: Count
     patients: Count
     events: Count
-    expected: float
+    expected: Number
     oe: Number
     lower: Number
     upper: Number
@@ -226,7 +231,7 @@ class Drift(Part):
     note: str
     months: list[Month] | None = None
     gaps: int | None = None
-    undated: int | None = None
+    undated: Count | None = None
     trend: dict[str, Any] | None = None
     cusum: dict[str, Any] | None = None
 

@@ -1,11 +1,13 @@
 """The parts of report.json, one model for every table and record; see ``schema``."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Number = float | None
-Count = int | Literal["<5"]
+Count = int | Literal["<5", "not shown"]
+"""Small counts are hidden, and so is what would give one away by a difference."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 P = Annotated[float, Field(ge=0, le=1)] | None
 Level = Literal["image", "patient"]
@@ -28,7 +30,7 @@ class Outcome(Part):
     """The verdict, the number of its rule from 0, and its sentences."""
 
     answer: Literal["do not use here", "cannot tell", "use after local adjustment", "use as is"]
-    rule: int = Field(ge=0, le=3)
+    rule: int = Field(ge=0, le=4)
     reasons: list[str]
 
 
@@ -56,12 +58,19 @@ class Period(Part):
     left_out: int = Field(ge=0)
 
 
+class Changed(Part):
+    """Settings that are not the default, or not those of the first report: name, value, other."""
+
+    from_default: list[list[Any]]
+    from_before: list[list[Any]]
+
+
 class Step(Part):
     """One step from found to analysed."""
 
     what: str
-    images: int
-    patients: int
+    images: Count
+    patients: Count
 
 
 class Participants(Part):
@@ -86,9 +95,9 @@ class Performance(Part):
     value: Number = None
     lower: Number = None
     upper: Number = None
-    n: int | None = None
-    patients: int | None = None
-    events: int | None = None
+    n: Count | None = None
+    patients: Count | None = None
+    events: Count | None = None
     note: str
     se: Number = None
     formula_lower: Number = None
@@ -144,9 +153,9 @@ class Points(Part):
     observed: list[float]
     lower: list[Number]
     upper: list[Number]
-    n: list[int]
-    events: list[int]
-    patients: list[int]
+    n: list[Count]
+    events: list[Count]
+    patients: list[Count]
 
 
 class Bands(Part):
@@ -160,9 +169,9 @@ class Bands(Part):
     emax: Distance
     ece: Distance
     ece_squared_debiased: Number
-    n: int
-    events: int
-    patients: int
+    n: Count
+    events: Count
+    patients: Count
     note: str
 
 
@@ -186,9 +195,9 @@ class Judged(Part):
     rule: str
     repeats: int
     folds: int
-    patients: int
-    patients_with: int
-    patients_without: int
+    patients: Count
+    patients_with: Count
+    patients_without: Count
 
 
 class Update(Part):
@@ -228,28 +237,11 @@ class Guarantee(Part):
     threshold: Number = None
     confidence: Number = None
     unit: str | None = None
-    hits: int | None = None
-    trials: int | None = None
+    hits: Count | None = None
+    trials: Count | None = None
     p: P = None
-    patients: int | None = None
-    flagged: int | None = None
-
-
-class Ratio(Part):
-    """A likelihood ratio."""
-
-    value: Number
-    lower: Number
-    upper: Number
-    note: str
-
-
-class Ratios(Part):
-    """Likelihood ratios of a flag and of none."""
-
-    positive: Ratio
-    negative: Ratio
-    odds: Ratio
+    patients: Count | None = None
+    flagged: Count | None = None
 
 
 class Calibration(Part):
@@ -262,7 +254,6 @@ class Calibration(Part):
     decision: Decision | Note
     guarantees: list[Guarantee]
     measures: dict[str, Interval] | Note | None = None
-    ratios: Ratios | Note
 
 
 class Group(Part):

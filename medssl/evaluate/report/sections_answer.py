@@ -1,56 +1,48 @@
-"""The first page: what a review board reads in two minutes, in five answers."""
+"""The first page: what a review board reads in two minutes, in a few answers."""
 
 from collections.abc import Iterable
 from typing import Any
 
+from medssl.evaluate.groups import FEW
 from medssl.evaluate.performance import MACRO, find
 from medssl.evaluate.report.page import (
+    FEW_PATIENTS,
     clean,
+    digits_of,
     finding,
     listed,
     number,
     of_hundred,
     p_words,
+    people,
     percent,
     ran,
     span,
+    unmoved,
 )
-from medssl.evaluate.verdict import ADJUST, AS_IS, CANNOT_TELL, DO_NOT_USE
 
 Report = dict[str, Any]
 SURE = 0.05
-NEXT = {
-    DO_NOT_USE: "Do not use it on patients of this hospital as it is.",
-    CANNOT_TELL: "Nothing here is proof either way: do not use it on patients of this hospital yet.",
-    ADJUST: "Recalibrate it on local patients, freeze the result, and judge it once more on later "
-    "patients before any trial in use.",
-    AS_IS: "A supervised trial in use can be planned; evaluate again at regular times, since "
-    "machines, patients and habits change.",
-}
-NO_LIMIT = "more than were tried"
+MOST_NAMED = 6
+"""Groups too small to say that the first page names."""
+
 WITHIN, HIGH, LOW, OPEN = "within", "too high", "too low", "open"
 
 
-def question(report: Report) -> str:
-    """Return what was asked, where, and on how many."""
+def question(report: Report, pictures: str = "") -> str:
+    """Return what was asked, where, and on how many.
+
+    Args:
+        report: the plain report.
+        pictures: how many of what; without it so many images.
+    """
     about, source = report["cohort"], report["source"]
     classes = "" if len(report["thresholds"]) == 1 else f" ({listed(report['classes'][:12])})"
     return (
         f"Does the model for {clean(report['target'])}{classes}, trained at "
         f"{listed(source['sites'])}, hold at {listed(about['sites'])}? It was tried on "
-        f"{number(about['images'])} images of {number(about['patients'])} patients, of which "
-        f"{number(about['labelled'])} images have a label."
-    )
-
-
-def lead(report: Report) -> tuple[tuple[str, str], ...]:
-    """Return the five sentences, each with the question that it answers."""
-    return (
-        ("Does it rank well here?", ranking(report)),
-        ("Can its percentages be believed?", percentages(report)),
-        ("For whom is it worst?", for_whom(report)),
-        ("Do the pictures look alike?", likeness(report)),
-        ("What to do next?", " ".join(next_steps(report))),
+        f"{pictures or number(about['images']) + ' images'} of {people(about['patients'])}; "
+        f"{number(about['labelled'])} of the pictures have a label."
     )
 
 
@@ -59,7 +51,7 @@ def ranking(report: Report) -> str:
     metric, rows = report["headline"], report["performance"]
     mine = next(iter(find(rows, metric)), None)
     theirs = next(iter(find(rows, metric, "source")), None)
-    source = "" if theirs is None else f" At the source it was {_auroc(theirs)}."
+    source = "" if theirs is None else f" At the source it was {of_source(theirs)}."
     if mine is None:
         return f"Nothing can be said: no picture here has a usable label.{source}"
     if mine.get("value") is None:
@@ -72,18 +64,32 @@ def ranking(report: Report) -> str:
         pair = f"a picture with {finding(report, mine['class'])} is scored above one without"
     chance = _beside_chance(mine)
     return (
-        f"Here {pair} in {times} of 100 pairs: {_auroc(mine)}, "
-        f"{number(mine['patients'])} patients{chance}.{source}{_difference(report)}"
+        f"Here {pair} in {times} of 100 pairs: {auroc(mine)}, "
+        f"{people(mine['patients'])}{chance}.{source}{_difference(report)}"
     )
 
 
-def _auroc(row: dict[str, Any]) -> str:
+def of_source(row: dict[str, Any]) -> str:
+    """Return the source's AUROC with its patients, and a warning where they are few."""
+    told = f"{auroc(row)}, {people(row.get('patients'))}"
+    return f"{told} only: weak ground to compare with" if is_few(row.get("patients")) else told
+
+
+def is_few(patients: Any) -> bool:
+    """Return whether so many patients of the source are too few to lean on; hidden counts are."""
+    return patients is not None and (not isinstance(patients, int) or patients < FEW_PATIENTS)
+
+
+def auroc(row: dict[str, Any]) -> str:
+    """Return an AUROC with its interval in words."""
     if row.get("value") is None:
         return f"not computable ({row.get('note')})"
     if row.get("lower") is None:
         return f"AUROC {number(row['value'], 2)} without an interval ({row.get('note')})"
-    low, high = number(row["lower"], 2), number(row["upper"], 2)
-    return f"AUROC {number(row['value'], 2)} (95 % interval {low} to {high})"
+    three = [row[k] for k in ("value", "lower", "upper")]
+    digits = digits_of(three, 2)
+    value, low, high = (number(v, digits) for v in three)
+    return f"AUROC {value} (95 % interval {low} to {high})"
 
 
 def _beside_chance(row: dict[str, Any]) -> str:
@@ -139,9 +145,8 @@ def percentages(report: Report) -> str:
     if len(names) == 1:
         return _percentages_of(report, names[0], states[names[0]])
     bad = [n for n in names if n not in good]
-    words = (
-        f"For {len(good)} of {len(names)} classes they hold within the margins set before looking."
-    )
+    since = " set before looking" if unmoved(report) else ""
+    words = f"For {len(good)} of {len(names)} classes they hold within the margins{since}."
     if not bad:
         return words
     worst = max(bad, key=lambda n: _off(report, n))
@@ -198,6 +203,11 @@ def best_update(report: Report, name: str) -> dict[str, Any] | None:
 
 
 def _after_update(report: Report, name: str) -> str:
+    note = next(
+        (c.get("update", {}).get("note") for c in report["calibration"] if c["class"] == name), None
+    )
+    if note:
+        return f" {clean(note, 300)}"
     best = best_update(report, name)
     if best is None or best["method"] == "none":
         return ""
@@ -215,23 +225,42 @@ def _after_update(report: Report, name: str) -> str:
 
 def for_whom(report: Report) -> str:
     """Return the group for which it ranks worst, and whether that is more than chance."""
-    worst = report["groups"]["worst"]
+    worst, few = report["groups"]["worst"], too_few(report)
     if worst is None:
         why = (
             "no label" if not report["cohort"]["labelled"] else "no group is known and large enough"
         )
-        return f"Nothing can be said: {why}. That is not proof that it serves all alike."
+        return f"{few}Nothing can be said: {why}. That is not proof that it serves all alike."
     name = f"{clean(worst['group'])} = {clean(worst['level'])}"
     if len(report["thresholds"]) > 1:
         name += f" ({clean(worst['class'])})"
-    words = f"Of the groups named before looking it ranks worst for {name}: {_auroc(worst)}, "
-    words += f"{number(worst['patients'])} patients."
+    known = "groups named before looking" if unmoved(report) else "named groups"
+    words = f"{few}Of the {known} it ranks worst for {name}: {auroc(worst)}, "
+    words += f"{people(worst['patients'])}."
     p = worst.get("p_adjusted")
     if p is None:
         return words
     sure = "more than chance explains" if p < SURE else "chance could explain it"
     gap = span(worst, 2, "difference")
     return f"{words} The difference to all others is {gap}, {p_words(p)} after Holm: {sure}."
+
+
+def too_few(report: Report, name: str | None = None) -> str:
+    """Return which levels of which groups are too few to say, as a sentence; empty without any.
+
+    Args:
+        report: the plain report.
+        name: of one class; without it of all.
+    """
+    found: dict[str, str] = {}
+    for r in report["groups"].get("rows", []):
+        if r.get("note") == FEW and (name is None or r["class"] == name):
+            found.setdefault(f"{clean(r['group'])} {clean(r['level'])}", people(r["patients"]))
+    if not found:
+        return ""
+    told = [f"{level} ({count})" for level, count in found.items()]
+    more = f" and {len(told) - MOST_NAMED} more" if len(told) > MOST_NAMED else ""
+    return f"Too few to say: {', '.join(told[:MOST_NAMED])}{more}. "
 
 
 def likeness(report: Report) -> str:
@@ -260,75 +289,3 @@ def likeness(report: Report) -> str:
             f"{unlike['beyond']:g} % of the source's own; {100 - unlike['beyond']:g} % is expected."
         )
     return words
-
-
-def next_steps(report: Report) -> tuple[str, ...]:
-    """Return what follows: the verdict's step, labels to collect, remedies, shortcuts to exclude."""
-    answer = report["verdict"]["answer"]
-    out = [NEXT.get(answer, NEXT[CANNOT_TELL])]
-    if not report["cohort"]["labelled"]:
-        out.append(
-            "Have a sample of local patients labelled; without labels nothing more can be said."
-        )
-    out += [_collect(report), _remedy(report), _recalibrate(report)]
-    if any("alone tells" in s or "centre of every" in s for s in report["shortcuts"]["sentences"]):
-        out.append("Before training anew, look at the section on shortcuts: grey tones or the border "
-                   "tell more than they should.")  # fmt: skip
-    return tuple(s for s in out if s)
-
-
-def lacking(report: Report) -> list[tuple[str, str, int, int]]:
-    """Return what the study is too small for: class, criterion, patients needed and had."""
-    out = []
-    for one in report["sample_size"]:
-        found = one.get("after", one.get("before", {}))
-        for c in found.get("criteria", []):
-            if c["enough"] is False and c["needed"] is not None:
-                out.append((one["class"], c["name"], c["needed"], c["had"]))
-    return out
-
-
-def _collect(report: Report) -> str:
-    # The AUROC decides the verdict; the other criteria stand in their section.
-    need = [row for row in lacking(report) if row[1] == "auroc"]
-    if not need:
-        return ""
-    _, _, needed, had = max(need, key=lambda row: row[2] - row[3])
-    width = next(s["targets"]["auroc"] for s in report["sample_size"])
-    return (
-        f"For an AUROC interval no wider than {number(width, 2)} label about {number(needed - had)} "
-        f"more patients ({number(needed)} in all)."
-    )
-
-
-def _remedy(report: Report) -> str:
-    remedies = report["remedies"]
-    if not remedies or not remedies["reach"]:
-        return ""
-    reached = [r for r in remedies["reach"] if r["patients"] is not None]
-    if not reached:
-        most = max(r["most_tried"] for r in remedies["reach"])
-        return f"Of the remedies tried, none reached the source's level with up to {most} labelled patients."
-    best = min(reached, key=lambda r: r["patients"])
-    low = NO_LIMIT if best["lower"] is None else str(best["lower"])
-    high = NO_LIMIT if best["upper"] is None else str(best["upper"])
-    return (
-        f"A model started from {clean(best['start'])} ({clean(best['remedy'])}) reached the source's "
-        f"level with {best['patients']} locally labelled patients (95 % interval {low} to {high})."
-    )
-
-
-def _recalibrate(report: Report) -> str:
-    if report["verdict"]["answer"] != DO_NOT_USE:
-        return ""
-    names = [n for n in report["thresholds"] if best_update(report, n) is not None]
-    if not names or report["verdict"]["rule"] != 0 or not _low_rank(report):
-        return ""
-    return "Recalibration changes percentages, not the ranking: it cannot mend this."
-
-
-def _low_rank(report: Report) -> bool:
-    row = next(iter(find(report["performance"], report["headline"])), None)
-    return bool(
-        row and row.get("upper") is not None and row["upper"] < report["settings"]["floor_auroc"]
-    )

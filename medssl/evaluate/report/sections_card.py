@@ -3,8 +3,9 @@
 import re
 from typing import Any
 
+from medssl.evaluate.performance import MACRO
 from medssl.evaluate.report.card import Card, Link, Measure, Site, Threshold, model_card
-from medssl.evaluate.report.page import clean
+from medssl.evaluate.report.page import clean, finding
 
 Row = dict[str, Any]
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -66,7 +67,7 @@ def card_text(report: Row) -> str | None:
 def _thresholds(report: Row) -> tuple[Threshold, ...]:
     origin = f"validation patients of the source, rule {clean(report['threshold_rule'])}"
     return tuple(
-        Threshold(name, min(max(value, 0.0), 1.0), origin)
+        Threshold(finding(report, name), min(max(value, 0.0), 1.0), origin)
         for name, value in report["thresholds"].items()
     )
 
@@ -90,21 +91,23 @@ def _performance(report: Row) -> tuple[Measure, ...]:
         "target": f"new hospital ({', '.join(report['cohort']['sites'])})",
     }
     return tuple(
-        _measure(r, whose[r["cohort"]], r["patients"])
+        _measure(report, r, whose[r["cohort"]])
         for r in report["performance"]
         if r["metric"] in MEASURED and r["site"] == "all" and r["level"] == "image"
+        if isinstance(r["patients"], int)
     )
 
 
 def _groups(report: Row) -> tuple[Measure, ...]:
     return tuple(
-        _measure(r, f"{r['group']}: {r['level']}", r["patients"])
+        _measure(report, r, f"{r['group']}: {r['level']}")
         for r in report["groups"]["rows"]
         if r["metric"] == "auroc" and isinstance(r["patients"], int)
     )
 
 
-def _measure(row: Row, where: str, patients: int) -> Measure:
+def _measure(report: Row, row: Row, where: str) -> Measure:
     name = row["metric"].replace("_", " ")
+    outcome = row["class"] if row["class"] == MACRO else finding(report, row["class"])
     ends = (row.get("value"), row.get("lower"), row.get("upper"))
-    return Measure(name, row["class"], where, *ends, patients, row.get("note") or "")
+    return Measure(name, outcome, where, *ends, row["patients"], row.get("note") or "")

@@ -36,7 +36,10 @@ GLOSSARY = (
     ("cumulative sum (CUSUM)", "What came less what was foretold, added up month by month."),
     ("DeLong", "A formula for the error of an AUROC, here with the patient as the unit."),
     ("embedding", "The numbers into which the network turns a picture before it answers."),
-    ("floor", "The least that was asked of a number before anybody looked."),
+    (
+        "floor",
+        "The least that is asked of a number; the first page says whether it was ever changed.",
+    ),
     ("Fréchet distance", "How far two clouds of embeddings lie apart in place and spread."),
     ("Holm", "A correction for many tests that keeps the chance of even one false alarm low."),
     ("ICI", "Mean distance between percentage and smoothed truth (integrated calibration index)."),

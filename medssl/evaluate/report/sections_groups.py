@@ -15,8 +15,9 @@ from medssl.evaluate.report.page import (
     section,
     span,
     table,
+    unmoved,
 )
-from medssl.evaluate.report.sections_answer import of_class
+from medssl.evaluate.report.sections_answer import of_class, too_few
 from medssl.evaluate.report.sections_performance import NAMES, NO_LABELS, shown
 from medssl.evaluate.report.sections_pictures import group_bars
 
@@ -34,8 +35,9 @@ def groups(material: Material) -> Section:
         return Section(
             "groups", title, (why,), points=tuple(map(clean_note, part["notes"])), present=False
         )
+    since = "The groups were named before looking. " if unmoved(report) else ""
     words = [
-        f"The groups were named before looking. Fewer than {settings['min_cell_patients']} patients, or "
+        f"{since}Fewer than {settings['min_cell_patients']} patients, or "
         f"fewer than {settings['min_cell_events']} with or without the finding, are 'too few to say'; "
         "counts of one to four are '<5'. p is adjusted after Holm over all groups: a small one says "
         "that the group differs from all others by more than chance; a large one is not proof that "
@@ -49,10 +51,12 @@ def groups(material: Material) -> Section:
             marks = [Mark(whole["value"], "all patients here", BLACK)] if whole else []
             told = f"AUROC by group for {finding(report, name)}; the numbers are in the table."
             picture = forest(f"groups-{n}", bars, told, "AUROC with 95 % interval", marks, (0.4, 1))
-            figures.append(Figure(picture, f"AUROC by group: {finding(report, name)}."))
+            caption = f"AUROC by group: {finding(report, name)}. {too_few(report, name)}"
+            figures.append(Figure(picture, caption.strip()))
         figures += _sensitivity(report, name, n)
-    return section("groups", title, words, figures, [_groups(report, "auroc", "sensitivity"),
-                   _groups(report, "specificity", "observed_over_expected")], part["notes"])  # fmt: skip
+    tables = [_groups(report, "auroc"), _groups(report, "sensitivity"),
+              _groups(report, "specificity", "observed_over_expected")]  # fmt: skip
+    return section("groups", title, words, figures, tables, part["notes"])
 
 
 def clean_note(text: str) -> str:
@@ -80,7 +84,7 @@ def _groups(report: Row, *metrics: str) -> Table:
     for r in report["groups"]["rows"]:
         found.setdefault((r["group"], r["level"], r["class"]), {})[r["metric"]] = r
     rows = []
-    compared = metrics[0] == "auroc"
+    compared = len(metrics) == 1
     for (group, level, name), by in found.items():
         first = by[metrics[0]]
         cells = [f"{clean(group)}: {clean(level)}", finding(report, name)]
@@ -93,6 +97,6 @@ def _groups(report: Row, *metrics: str) -> Table:
     header = ["group", "class", "patients", "with the finding"]
     for metric in metrics:
         words = NAMES[metric].split(" at ")[0]
-        header += [words, f"{words}, less all others", "p (Holm)"] if compared else [words]
+        header += [words, "less all others", "p (Holm)"] if compared else [words]
     caption = " and ".join(NAMES[m].split(" at ")[0] for m in metrics)
     return table(f"{caption} by group: value (95 % interval)", header, rows)

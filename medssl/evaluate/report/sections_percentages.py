@@ -132,6 +132,8 @@ def _rules(report: Row) -> list[str]:
     for one in report["calibration"]:
         name, update = finding(report, one["class"]), one["update"]
         out.append(f"{name}: {one['judged'].get('rule') or one['judged'].get('note', '')}")
+        if update.get("note"):
+            out.append(f"{name}: {update['note']}")
         if ran(update, "a") and update["method"].startswith("intercept"):
             out.append(
                 f"{name}: fitted to all patients here, the picked update is log-odds times "
@@ -151,7 +153,8 @@ def usefulness(material: Material) -> Section:
         return absent("usefulness", title, why)
     words = [
         "Net benefit counts findings per picture, less false alarms at the price that the threshold "
-        "puts on them: who flags from 10 % accepts nine false alarms for one finding. A model that "
+        "puts on them (in units of one finding missed per image): who flags from 10 % accepts nine false "
+        "alarms for one finding. A model that "
         "lies below either plain policy at the threshold in use does harm there."
     ]
     figures = []
@@ -159,14 +162,19 @@ def usefulness(material: Material) -> Section:
     for n, (_, name) in enumerate(shown(material)):
         if name in found and ran(found[name]["decision"], "threshold"):
             picture = decision(f"decision-{n}", found[name]["decision"], report["thresholds"][name])
-            figures.append(Figure(picture, f"Net benefit for {finding(report, name)}; band: 95 %."))
+            figures.append(
+                Figure(
+                    picture,
+                    f"Net benefit for {finding(report, name)} in findings per image; band: 95 %.",
+                )
+            )
     notes = [
-        f"{c['class']}: {c['decision']['note']}"
+        f"{finding(report, c['class'])}: {c['decision']['note']}"
         for c in report["calibration"]
         if c["decision"].get("note")
     ]
     tables = [
-        beside(report, BENEFIT, "At the working threshold, per image (95 % interval)"),
+        beside(report, BENEFIT, "At the working threshold, in findings per image (95 % interval)"),
         _curve(report),
     ]
     return section("usefulness", title, words, figures, tables, notes)

@@ -1,4 +1,4 @@
-"""Sections about the answers: ranking, percentages, the threshold, usefulness, groups."""
+"""Sections about the answers: ranking, and what happens at the threshold."""
 
 from typing import Any
 
@@ -17,6 +17,7 @@ from medssl.evaluate.report.page import (
     finding,
     number,
     p_cell,
+    people,
     percent,
     ran,
     section,
@@ -49,8 +50,12 @@ NAMES = {
     "calibration_intercept": "calibration in the large",
     "observed_over_expected": "observed / expected",
 }
+BY_PATIENT = {"alerts_per_100": "alerts per 100 patients"}
 RANKING = ("macro_auroc", "auroc", "average_precision", "prevalence")
 MEASURES = {
+    "lr_positive": "likelihood ratio of a flag (1 tells nothing)",
+    "lr_negative": "likelihood ratio of no flag (1 tells nothing)",
+    "diagnostic_odds": "diagnostic odds ratio",
     "reads_per_finding": "flagged images read for each finding",
     "balanced_accuracy": "balanced accuracy",
     "youden": "Youden's index",
@@ -60,6 +65,7 @@ MEASURES = {
 }
 """Of ``usefulness.MEASURES`` those that no other table has."""
 
+RATES = ("sensitivity", "specificity", "ppv", "npv")
 THRESHOLD = ("sensitivity", "specificity", "ppv", "npv", "alerts_per_100")
 
 
@@ -82,15 +88,18 @@ def beside(report: Row, metrics: tuple[str, ...], caption: str, level: str = "im
             ]
             if pair[0] is None and pair[1] is None:
                 continue
-            mine = pair[1] or {}
+            mine, theirs = pair[1] or {}, pair[0] or {}
             shown = MACRO if name == MACRO else finding(report, name)
             events = None if name == MACRO else mine.get("events")
-            counts = (number(mine.get("patients")), number(events))
-            rows.append((NAMES[metric], shown, span(pair[0]), span(pair[1]), *counts))
+            words = BY_PATIENT.get(metric, NAMES[metric]) if level == "patient" else NAMES[metric]
+            digits = 1 if metric == "alerts_per_100" else 3
+            cells = (span(pair[0], digits), number(theirs.get("patients")), span(pair[1], digits))
+            rows.append((words, shown, *cells, number(mine.get("patients")), number(events)))
     header = (
         "measure",
         "class",
         "source, held-out",
+        "its patients",
         "here",
         "patients here",
         f"{level}s with it here",
@@ -109,7 +118,8 @@ def discrimination(material: Material) -> Section:
         "The AUROC is the share of pairs, one picture with and one without the finding, in which the "
         "first gets the higher chance: 1 is perfect, 0.5 is a coin. Average precision depends on how "
         "common the finding is; read it beside the prevalence.",
-        "Intervals hold 95 % and resample patients, never single images."
+        "Intervals hold 95 % and resample patients, never single images. The source's numbers are those of "
+        "its held-out test patients, whom the model never saw."
         if report["cohort"]["labelled"]
         else NO_LABELS,
     ]
@@ -131,9 +141,7 @@ def discrimination(material: Material) -> Section:
     )
 
 
-PER_PATIENT = (
-    "By patient: the mean chance of a patient's images, positive if any image is; another question"
-)
+PER_PATIENT = "By patient (another question: positive if any image is): AUROC, average precision of the mean chance"
 
 
 def _forest(report: Row) -> Figure | None:
@@ -158,7 +166,12 @@ def _differences(report: Row) -> Table:
         )
         for r in report["differences"]
     ]
-    caption = "AUROC here less that at the source (unpaired, patients as the unit)"
+    counts = [next(iter(find(report["performance"], "auroc", c)), {}).get("patients")
+              for c in ("target", "source")]  # fmt: skip
+    caption = (
+        f"AUROC here ({people(counts[0])}) less that at the source ({people(counts[1])}); unpaired, "
+        "patients as the unit"
+    )
     return table(caption, ("class", "difference (95 % interval)", "p"), rows)
 
 
@@ -191,13 +204,15 @@ def _sites(report: Row) -> Table:
 
 
 def _mix(report: Row) -> Table:
-    rows = []
+    rows, lower = [], True
     for r in report["mix"]:
         if not ran(r, "drop") or r["drop"] is None:
             continue
         parts = [NONE if r[k] is None else span(r[k]) for k in ("drop", "mix", "rest")]
         rows.append((finding(report, r["class"]), *parts, number(r["effective"], 0)))
-    caption = "Why the AUROC is lower: other kinds of patients, or the model itself"
+        lower = lower and r["drop"]["value"] is not None and r["drop"]["value"] > 0
+    why = "Why the AUROC is lower" if lower else "What makes up the difference in AUROC"
+    caption = f"{why}: other kinds of patients, or the model itself"
     header = ("class", "drop from the source", "due to the mix of patients", "rest: the model",
               "source patients that resemble those here")  # fmt: skip
     return table(caption, header, rows)
@@ -258,11 +273,11 @@ def threshold(material: Material) -> Section:
     if not report["cohort"]["labelled"]:
         return absent("threshold", title, f"{words[0]} {NO_LABELS}")
     per_patient = bool(find(report["performance"], "sensitivity", level="patient"))
-    caption = "By patient at the same threshold"
+    caption = "By patient at the same threshold (flagged if any image is)"
     tables = [
         beside(report, THRESHOLD, "By image at the source's threshold: value (95 % interval)"),
         *([beside(report, THRESHOLD, caption, "patient")] if per_patient else []),
-        _ratios(report),
+        _wilson(report),
         _measures(report),
         _guarantees(report),
     ]
@@ -282,18 +297,28 @@ def _measures(report: Row) -> Table:
         for key, words in MEASURES.items():
             if ran(found, key):
                 rows.append((words, finding(report, one["class"]), span(found[key])))
-    caption = "Other measures at the threshold, here, by image"
+    caption = "Other measures at the threshold, here, by image; intervals resample patients"
     return table(caption, ("measure", "class", "value (95 % interval)"), rows)
 
 
-def _ratios(report: Row) -> Table:
+def _wilson(report: Row) -> Table:
+    """Return the rates with both intervals; Wilson's counts as many rows as the patients are worth."""
     rows = []
-    for one in report["calibration"]:
-        if ran(one["ratios"], "positive"):
-            parts = (span(one["ratios"][k], 2) for k in ("positive", "negative", "odds"))
-            rows.append((finding(report, one["class"]), *parts))
-    caption = "Likelihood ratios here (95 % interval; 1 says that the flag tells nothing)"
-    return table(caption, ("class", "of a flag", "of no flag", "diagnostic odds ratio"), rows)
+    for cohort, whose in (("source", "source, held-out"), ("target", "here")):
+        for metric in RATES:
+            for r in find(report["performance"], metric, cohort):
+                if r.get("formula_lower") is None or r.get("value") is None:
+                    continue
+                other = {
+                    "value": r["value"],
+                    "lower": r["formula_lower"],
+                    "upper": r["formula_upper"],
+                }
+                cells = (span(r), span(other), number(r.get("patients")))
+                rows.append((f"{metric}, {whose}", finding(report, r["class"]), *cells))
+    header = ("rate", "class", "resampling", "Wilson by patient", "patients")
+    caption = "The same rates by image with intervals by resampling and by formula"
+    return table(caption, header, rows)
 
 
 def _guarantees(report: Row) -> Table:

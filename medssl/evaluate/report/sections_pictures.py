@@ -14,8 +14,10 @@ from medssl.evaluate.report.page import (
     number,
     ran,
     section,
+    unmoved,
 )
-from medssl.evaluate.report.sections_answer import of_class
+from medssl.evaluate.report.sections_answer import of_class, too_few
+from medssl.evaluate.report.sections_next import floor_words
 
 Report = dict[str, Any]
 MOST_BARS = 8
@@ -44,6 +46,7 @@ def rank_bars(report: Report) -> list[Bar]:
             continue
         whose = "source, held-out" if row["cohort"] == "source" else "here"
         name = whose if row["site"] == ALL_SITES else f"{whose}: {clean(row['site'])}"
+        name = f"{name} (n = {number(row['patients'])})"
         source = row["cohort"] == "source"
         out.append(Bar(name, row["value"], row["lower"], row["upper"], source))
     return out
@@ -60,7 +63,7 @@ def _rank_picture(report: Report) -> Figure | None:
         "answer-rank", bars, f"AUROC with 95 % intervals: {told}. Floor {floor:g}.",
         "AUROC with 95 % interval", marks, (0.4, 1.0), SIZE,
     )  # fmt: skip
-    return Figure(picture, "How well it ranks. The floor was set before looking.")
+    return Figure(picture, f"How well it ranks; n counts patients. {floor_words(report)}")
 
 
 def _calibration_picture(material: Material) -> Figure | None:
@@ -68,12 +71,17 @@ def _calibration_picture(material: Material) -> Figure | None:
     shown = [c for c in report["calibration"] if ran(c["bands"], "points")]
     if not shown:
         return None
-    one = max(shown, key=lambda c: c["bands"]["events"])
+    one = max(shown, key=lambda c: _size(c["bands"]["events"]))
     name = finding(report, one["class"])
     scores = scores_here(material, one["class"])
     words = f"Chance given against share observed for {name}; the diagonal is right."
     picture = calibration("answer-calibration", one["bands"], scores, words, SIZE)
     return Figure(picture, f"Whether percentages are right ({name}): on the dotted line they are.")
+
+
+def _size(count: Any) -> int:
+    """Return a count to compare by; a hidden one is small."""
+    return count if isinstance(count, int) else 0
 
 
 def scores_here(material: Material, name: str) -> Any:
@@ -105,7 +113,9 @@ def _group_picture(report: Report) -> Figure | None:
         "answer-groups", bars, words, "AUROC with 95 % interval", marks, (0.4, 1.0), SIZE
     )
     name = finding(report, worst["class"])
-    return Figure(picture, f"For whom it ranks worst ({name}): groups named before looking.")
+    since = "groups named before looking" if unmoved(report) else "by group"
+    few = too_few(report, worst["class"])
+    return Figure(picture, f"For whom it ranks worst ({name}): {since}. {few}".strip())
 
 
 def _score_picture(material: Material) -> Figure | None:

@@ -14,9 +14,11 @@ from medssl.evaluate.report.page import (
     absent,
     clean,
     finding,
+    in_class,
     number,
     p_cell,
     p_words,
+    people,
     percent,
     ran,
     section,
@@ -41,7 +43,9 @@ def shift(material: Material) -> Section:
         "prove that they are alike.",
         _detectable(found["detectable"]),
     ]
-    tables = [_tests(found), _columns(report), _labels(report)]
+    if ran(found["labels"], "classes"):
+        words.append(found["labels"].get("caution") or "")
+    tables = [_tests(report), _columns(report), _labels(report)]
     notes = [f"{name}: {part['note']}" for name, part in _parts(found).items() if part.get("note")]
     return section("shift", title, words, [_column_figure(report)], tables, notes)
 
@@ -69,8 +73,8 @@ def _detectable(part: Row) -> str:
     )
 
 
-def _tests(found: Row) -> Table:
-    rows = []
+def _tests(report: Row) -> Table:
+    found, rows = report["shift"], []
     one = found["embedding"]
     if ran(one, "p"):
         rows.append(
@@ -95,18 +99,34 @@ def _tests(found: Row) -> Table:
         rows.append((name, told, f"{100 - one['beyond']:g}", {}))
     for k, name in enumerate(found["outputs"].get("classes", [])):
         if ran(found["outputs"], "ks"):
-            p = {"p": found["outputs"]["adjusted_p"][k]}
+            p = {**found["outputs"], "p": found["outputs"]["adjusted_p"][k]}
             rows.append(
                 (
-                    f"chances given for {clean(name)} (KS distance)",
+                    f"chances given for {finding(report, name)} (KS distance)",
                     number(found["outputs"]["ks"][k]),
                     "0",
                     p,
                 )
             )
-    cells = [(a, b, c, p_cell(p.get("p"))) for a, b, c, p in rows]
-    header = ("what is compared", "found", "if the hospitals were alike", "p")
-    return table("Pictures and answers of the two hospitals", header, cells)
+    cells = [(a, b, c, p_cell(p.get("p")), _counts(p)) for a, b, c, p in rows]
+    header = (
+        "what is compared",
+        "found",
+        "if the hospitals were alike",
+        "p",
+        "patients: source / here",
+    )
+    caption = (
+        "Pictures and answers of the two hospitals. Pictures: embeddings of the source's validation and test "
+        "patients, 1,000 at most; answers: its held-out test patients"
+    )
+    return table(caption, header, cells)
+
+
+def _counts(r: Row) -> str:
+    if r.get("source_patients") is None:
+        return NONE
+    return f"{number(r['source_patients'])} / {number(r.get('target_patients'))}"
 
 
 def sizes(report: Row) -> list[tuple[Row, float]]:
@@ -135,7 +155,11 @@ def _columns(report: Row) -> Table:
         "p (Benjamini-Hochberg)",
         "share of patients: source / here",
     )
-    caption = "Header fields and pixel figures, the largest difference first"
+    known = next((r for r in report["shift"]["columns"] if r.get("source_patients")), None)
+    whose = (
+        "" if known is None else f" (all {number(known['source_patients'])} patients of the source)"
+    )
+    caption = f"Header fields and pixel figures{whose}, the largest difference first"
     return table(caption, header, rows)
 
 
@@ -179,7 +203,7 @@ def _labels(report: Row) -> Table:
         return table("", (), ())
     rows = []
     for k, name in enumerate(part["classes"]):
-        cells = [clean(name), percent(part["source_share"][k])]
+        cells = [in_class(report, name), percent(part["source_share"][k])]
         for key in ("bbse", "em"):
             value = part[key].get("value")
             if value is None:
@@ -190,19 +214,28 @@ def _labels(report: Row) -> Table:
                 "" if low is None or high is None else f" ({percent(low[k])} to {percent(high[k])})"
             )
             cells.append(percent(value[k]) + limits)
-        common = next(
-            (r for r in find(report["performance"], "prevalence") if r["class"] == name), None
-        )
-        cells.append(percent(None if common is None else common.get("value")))
+        cells.append(percent(_labelled(report, name)))
         rows.append(cells)
     header = (
         "class",
-        "source",
+        "source, held-out",
         "here, by the pattern of answers (BBSE)",
         "here, by their size (EM)",
         "here, labelled",
     )
-    return table("How common each class seems here without labels, and is with them", header, rows)
+    row = next(iter(find(report["performance"], report["headline"], "source")), {})
+    caption = "How common each class seems here without labels, and is with them"
+    return table(f"{caption} (source: {people(row.get('patients'))})", header, rows)
+
+
+def _labelled(report: Row, name: str) -> float | None:
+    """Return the share of a class among the labelled pictures; of two the other has the rest."""
+    found = {r["class"]: r.get("value") for r in find(report["performance"], "prevalence")}
+    if name in found:
+        return found[name]
+    other = next(iter(found.values()), None)
+    two = len(report["classes"]) == 2 and report["exclusive"] and other is not None
+    return 1 - float(other) if two and other is not None else None
 
 
 def time(material: Material) -> Section:

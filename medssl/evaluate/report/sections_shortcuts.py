@@ -1,9 +1,8 @@
-"""Sections about what the model might read instead of disease, and what would mend it."""
+"""The section about what the model might read instead of disease."""
 
 from typing import Any
 
 from medssl.evaluate.report.figures import Bar, Mark, dots, forest
-from medssl.evaluate.report.figures_curves import Line, lines
 from medssl.evaluate.report.page import (
     Figure,
     Material,
@@ -12,7 +11,6 @@ from medssl.evaluate.report.page import (
     absent,
     clean,
     finding,
-    listed,
     number,
     p_cell,
     section,
@@ -47,7 +45,10 @@ def _readable(part: Row) -> Table:
     rows = [(r["encoder"], r["what"], span(r), number(r["patients"])) for r in part["readable"]]
     header = ("encoder", "what is read", "AUROC (95 % interval)", "patients")
     return table(
-        "What can be read from the embedding, on patients the reader did not see", header, rows
+        "What can be read from the embedding, on patients the reader did not see (hospital: patients of both, "
+        "at the source of validation and test)",
+        header,
+        rows,
     )
 
 
@@ -91,10 +92,19 @@ def _masks(report: Row) -> Table:
             span(r),
             span(r, 3, "difference"),
             p_cell(r["p"]),
+            number(r["patients"]),
         )
         for r in report["shortcuts"]["masks"]
     ]
-    header = ("what is hidden", "hospital", "class", "AUROC (95 % interval)", "change", "p")
+    header = (
+        "what is hidden",
+        "hospital",
+        "class",
+        "AUROC (95 % interval)",
+        "change",
+        "p",
+        "patients",
+    )
     return table("The model with a part of every picture hidden", header, rows)
 
 
@@ -150,84 +160,3 @@ def _mask_figure(report: Row) -> Figure | None:
 
 def _masked(report: Row, r: Row) -> str:
     return f"{r['hospital']}, {clean(r['mask'])}: {finding(report, r['class'])}"
-
-
-def remedies(material: Material) -> Section:
-    """Return what local labels or local pretraining would bring."""
-    report = material.report
-    part = report["remedies"]
-    title = "Remedies: what would local labels or local training bring?"
-    if not part or not part["rows"]:
-        return absent(
-            "remedies", title, "Not run: no local run was given to compare (--compare NAME=RUN)."
-        )
-    words = [
-        "Every remedy and the original model are judged on the same patients, none of whom the remedy "
-        "saw; differences are paired over the same draws of patients.",
-    ]
-    tables = [_remedy_table(part), _reach(part)]
-    return section("remedies", title, words, [_remedy_figure(report)], tables)
-
-
-def _remedy_table(part: Row) -> Table:
-    rows = []
-    for r in part["rows"]:
-        name = clean(r["remedy"])
-        start = " ".join(clean(r[k]) for k in ("start", "mode") if r[k])
-        gaps = (
-            span(r, 3, "against_original"),
-            p_cell(r.get("against_original_p")),
-            span(r, 3, "against_scratch"),
-        )
-        rows.append((name, start, number(r["labelled_patients"]), span(r), *gaps))
-    header = ("remedy", "start and mode", "labelled patients", "AUROC (95 % interval)", "less the original", "p",
-              "less training from scratch")  # fmt: skip
-    return table("Local runs beside the original model", header, rows)
-
-
-def _reach(part: Row) -> Table:
-    rows = []
-    for r in part["reach"]:
-        start = f"{clean(r['remedy'])}: {clean(r['start'])} {clean(r['mode'])}"
-        most = f"more than {r['most_tried']}"
-        rows.append(
-            (
-                start,
-                *(most if r[k] is None else number(r[k]) for k in ("patients", "lower", "upper")),
-            )
-        )
-    header = ("remedy", "patients", "at best", "at worst")
-    return table(
-        "Locally labelled patients until the source's own AUROC is reached (95 % interval)",
-        header,
-        rows,
-    )
-
-
-def _remedy_figure(report: Row) -> Figure | None:
-    part = report["remedies"]
-    found: dict[str, list[Row]] = {}
-    for r in part["rows"]:
-        if r["labelled_patients"] > 0 and r["value"] is not None:
-            found.setdefault(
-                f"{clean(r['remedy'], 20)}: {clean(r['start'], 20)} {clean(r['mode'], 12)}", []
-            ).append(r)
-    if not found:
-        return None
-    shown = []
-    for name, rows in found.items():
-        rows.sort(key=lambda r: r["labelled_patients"])
-        x, y, low, high = (
-            [r[k] for r in rows] for k in ("labelled_patients", "value", "lower", "upper")
-        )
-        shown.append(Line(name, x, y, low, high))
-    original = next((r["value"] for r in part["rows"] if not r["labelled_patients"]), None)
-    levels = [(part["source_auroc"], "source's own"), (original, "original model here"),
-              (report["settings"]["floor_auroc"], "floor")]  # fmt: skip
-    known = [(v, words) for v, words in levels if v is not None]
-    names = ("locally labelled patients", "AUROC with 95 % interval")
-    words = f"AUROC by number of locally labelled patients for {listed(found)}."
-    picture = lines("remedies", shown, words, names, known, logarithmic=True)
-    return Figure(
-        picture, "What local labels bring: AUROC by number of labelled patients (log scale)."
-    )

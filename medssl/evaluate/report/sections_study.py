@@ -1,28 +1,32 @@
-"""Sections about the study: context, data, participants, model, uncertainty, size, limits, origin."""
+"""Sections about the study: context, data, participants, model, size, limits, origin."""
 
+import json
+import shlex
 from typing import Any
 
-from medssl.evaluate.report.figures import Mark, dots
+from medssl.config import EvaluateConfig
+from medssl.evaluate.groups import count
 from medssl.evaluate.report.page import (
     NONE,
-    Figure,
     Material,
     Section,
     Table,
     absent,
     clean,
     finding,
+    in_class,
     listed,
     number,
-    percent,
-    ran,
+    people,
     section,
-    span,
     table,
+    unmoved,
 )
+from medssl.evaluate.report.sections_next import settings_words
 
 Row = dict[str, Any]
 PERSON = "To be written by a person:"
+TRAINED = {"chosen", "trained_sites", "patients_seen", "pictures_seen"}
 CRITERIA = {"oe": "observed / expected", "auroc": "AUROC", "slope": "calibration slope",
             "net_benefit": "net benefit"}  # fmt: skip
 
@@ -30,14 +34,19 @@ CRITERIA = {"oe": "observed / expected", "auroc": "AUROC", "slope": "calibration
 def context(material: Material) -> Section:
     """Return what was asked, and what only a person can say of it."""
     report = material.report
+    since = "floors that were set before looking" if unmoved(report) else "floors"
     words = [
         f"A model for {clean(report['target'])} that learnt at {listed(report['source']['sites'])} is tried, "
         f"unchanged, at {listed(report['cohort']['sites'])}. The answer is a verdict by printed rules, with "
-        "floors that were set before looking.",
+        f"{since}.",
+        settings_words(report),
         f"{PERSON} the intended use, who acts on a flag and how, the time point in care, and what it "
         "is compared with.",
     ]
-    rows = [(clean(c), "yes" if c in report["thresholds"] else "no") for c in report["classes"]]
+    rows = [
+        (in_class(report, c), "yes" if c in report["thresholds"] else "no")
+        for c in report["classes"]
+    ]
     many = "one class per picture" if report["exclusive"] else "several classes may hold at once"
     caption = f"Classes of the model ({many})"
     return section(
@@ -47,6 +56,20 @@ def context(material: Material) -> Section:
         (),
         [table(caption, ("class", "reported"), rows)],
     )
+
+
+def pictures(material: Material) -> str:
+    """Return how many pictures of what were tried: files with several slices are volumes."""
+    table_ = material.here.predictions
+    place = table_.column("slice").to_pylist()
+    images = table_.column("image_id").to_pylist()
+    volumes = {i for i, s in zip(images, place, strict=True) if s >= 0}
+    rows = number(len(place))
+    if not volumes:
+        return f"{rows} images"
+    single = sum(s < 0 for s in place)
+    more = f" and {number(single)} single images" if single else ""
+    return f"{number(len(place) - single)} slices of {number(len(volumes))} volumes{more}"
 
 
 def data(material: Material) -> Section:
@@ -64,7 +87,13 @@ def data(material: Material) -> Section:
         f"{PERSON} setting, dates and eligibility, how the reference labels were made and by whom, and "
         "under which permission.",
     ]
-    counted = [(f["what"], number(f["images"]), number(f["patients"])) for f in report["flow"]]
+    what = pictures(material)
+    sliced = "slices of" in what
+    counted = [
+        (_step(f["what"], what if sliced else ""), number(f["images"]), number(f["patients"]))
+        for f in report["flow"]
+    ]
+    many = "images or slices" if sliced else "images"
     sizes = [
         (
             whose,
@@ -74,10 +103,10 @@ def data(material: Material) -> Section:
         for whose, part in (("here", about), ("source, held-out", source))
     ]
     tables = [
-        table("From found to analysed, here", ("what", "images", "patients"), counted),
+        table("From found to analysed, here", ("what", many, "patients"), counted),
         table(
             "The two hospitals",
-            ("hospital", "sites", "images", "patients", "labelled images"),
+            ("hospital", "sites", many, "patients", f"labelled {many}"),
             sizes,
         ),
     ]
@@ -86,22 +115,51 @@ def data(material: Material) -> Section:
     )
 
 
+def _step(words: str, pictures_: str) -> str:
+    """Return a step of the flow; after a volume is cut, what is counted are its slices."""
+    return f"{words} ({pictures_})" if pictures_ and words == "pictures predicted" else words
+
+
 def participants(material: Material) -> Section:
     """Return table one."""
     report = material.report
     named = next(iter(report["thresholds"]), "")
+    first, both = _everyone(material, named)
     keys = ("patients", "patients_with", "patients_without", "source_patients")
-    rows = [
+    rows = [first] + [
         (f"{clean(r['attribute'])}: {clean(r['level'])}", *(number(r.get(k)) for k in keys))
         for r in report["participants"]
     ]
     words = [
         "A patient with several levels counts in each. Counts of one to four are '<5'; '-' says that nothing "
-        f"is known. 'With' and 'without' are patients with a labelled picture of {finding(report, named)}."
+        f"is known. 'With' and 'without' are patients with a labelled picture of that kind "
+        f"({finding(report, named)}); the source's are all of its patients, not the held-out ones only.",
+        both,
     ]
     header = ("attribute", "here", "with", "without", "source")
     tables = [table("Patients here, by outcome, beside those the model learnt from", header, rows)]
-    return section("participants", "Patients: who was looked at", words, (), tables)
+    # The row of all patients tells nothing of who they are.
+    known = any(r.get("patients") is not None for r in report["participants"])
+    title = "Patients: who was looked at"
+    return section("participants", title, words, (), tables, hollow=not known)
+
+
+def _everyone(material: Material, name: str) -> tuple[tuple[str, ...], str]:
+    """Return the first row of table one, and how many patients have pictures of both kinds."""
+    counts = [NONE, NONE]
+    words = ""
+    answers = material.here.answers(material.question)
+    if name and len(answers):
+        y = answers.outcome[:, answers.classes.index(name)]
+        held, free = (set(answers.patient[y == k].tolist()) for k in (1, 0))
+        counts = [number(count(len(held))), number(count(len(free)))]
+        both = count(len(held & free))
+        words = f"{people(both)[0].upper()}{people(both)[1:]} have pictures of both kinds."
+    column = next(iter(material.reference.columns.values()), None)
+    known = column is not None and material.reference.pack is None
+    source = number(len(set(column.patient.tolist()))) if column is not None and known else NONE
+    here = number(material.report["cohort"]["patients"])
+    return ("all patients", here, *counts, source), words
 
 
 def model(material: Material) -> Section:
@@ -109,7 +167,9 @@ def model(material: Material) -> Section:
     report = material.report
     about = report["model"]
     rows = [("weights (SHA-256)", report["provenance"].get("classifier", "not recorded"))]
-    rows += [(key.replace("_", " "), _flat(value)) for key, value in about.items()]
+    rows += [
+        (key.replace("_", " "), _flat(value)) for key, value in about.items() if key not in TRAINED
+    ]
     rows += [
         (
             f"threshold of {finding(report, n)}",
@@ -118,11 +178,37 @@ def model(material: Material) -> Section:
         for n, v in report["thresholds"].items()
     ]
     words = [
-        "The model was not changed for this evaluation. CARD.md beside this report is its card."
+        "The model was not changed for this evaluation. CARD.md beside this report is its card.",
+        "The source's patients were divided by patient: no patient is in two of the parts below.",
     ]
-    return section(
-        "model", "Model: what was tried", words, (), [table("The model", ("fact", "value"), rows)]
+    tables = [table("The model", ("fact", "value"), rows), _parts(material)]
+    return section("model", "Model: what was tried", words, (), tables)
+
+
+def _parts(material: Material) -> Table:
+    """Return whom the model learnt from, was chosen on, and was tested on."""
+    report, about = material.report, material.report["model"]
+    sites = listed(about.get("trained_sites", [])) or NONE
+    drawn = about.get("chosen") or {}
+    budget = drawn.get("budget")
+    share = "" if budget is None else f", {number(budget, 0)} % of the labels" if drawn.get(
+        "mode") else ""  # fmt: skip
+    label_draw = (
+        f"draw {drawn.get('seed', NONE)}: {clean(drawn.get('mode', NONE))}{share}"
+        if drawn
+        else NONE
     )
+    held = material.reference.validation
+    chosen = (NONE, NONE) if held is None or not len(held) else (
+        number(count(len(set(held.patient.tolist())))), number(count(len(held))))  # fmt: skip
+    tested = report["source"]
+    rows = [
+        ("training", sites, number(about.get("patients_seen")), number(about.get("pictures_seen")), label_draw),
+        ("validation: choice, threshold", sites, *chosen, NONE),
+        ("held-out test", listed(tested["sites"]), number(tested["patients"]), number(tested["images"]), NONE),
+    ]  # fmt: skip
+    header = ("part of the source", "sites", "patients", "pictures", "label draw chosen")
+    return table("Whom it learnt from, was chosen on, and was tested on", header, rows)
 
 
 def _flat(value: Any) -> str:
@@ -131,72 +217,6 @@ def _flat(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_flat(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def uncertainty(material: Material) -> Section:
-    """Return sets of answers and what is won by leaving the unsure to a person."""
-    report = material.report
-    part = report["abstention"]
-    title = "Not sure: when should a person decide?"
-    if not ran(part, "rule"):
-        return absent("uncertainty", title, part["note"])
-    words = [
-        f"Sets of answers were made at the source to miss the right one in at most {percent(part['miss_rate'])} of "
-        f"patients. Here {number(part['unsure_percent'], 1)} % of the pictures get several answers (not sure) and "
-        f"{number(part['empty_percent'], 1)} % none at all (unlike anything seen). The promise holds only for "
-        "patients like the source's.",
-        part["rule"].get("note", ""),
-    ]
-    rows = [
-        (r["name"] if r["part"] == "all" else f"{clean(r['part'])}: {clean(r['name'])}", number(r["patients"]),
-         span({**r, "value": r["coverage"]}), number(r["mean_size"], 2), number(r["unsure"]), number(r["empty"]))
-        for r in part["coverage"]
-    ]  # fmt: skip
-    header = (
-        "patients",
-        "number",
-        "right one in the set (95 % interval)",
-        "answers per set",
-        "not sure",
-        "none",
-    )
-    tables = [
-        table("How often the set holds the right answer, here", header, rows),
-        _selective(part),
-    ]
-    return section("uncertainty", title, words, [_coverage(part)], tables)
-
-
-def _selective(part: Row) -> Table:
-    found = part["selective"]
-    shares = list(found[0]["error_at"]) if found else []
-    rows = [
-        (r["hospital"], span(r["aurc"]), *(percent(r["error_at"].get(s)) for s in shares))
-        for r in found
-    ]
-    header = (
-        "hospital",
-        "area under the curve (95 % interval)",
-        *(f"errors, surest {percent(float(s))}" for s in shares),
-    )
-    return table("Errors when only the surest answers are given", header, rows)
-
-
-def _coverage(part: Row) -> Figure | None:
-    found = [r for r in part["coverage"] if r["coverage"] is not None]
-    if not found:
-        return None
-    names = [
-        r["name"] if r["part"] == "all" else f"{clean(r['part'])}: {clean(r['name'], 40)}"
-        for r in found
-    ]
-    series: Any = {"here": [(r["coverage"], r["lower"], r["upper"]) for r in found]}
-    words = "How often the set of answers holds the right one, by class and group; the numbers are in the table."
-    marks = (Mark(1 - part["miss_rate"], "promised", "#D55E00", "--"),)
-    picture = dots(
-        "coverage", names, series, words, "share with the right answer in the set", marks
-    )
-    return Figure(picture, "How often the set holds the right answer, by class and group.")
 
 
 def size(material: Material) -> Section:
@@ -212,14 +232,16 @@ def size(material: Material) -> Section:
                 notes.append(f"{name}, {when}: {found['note']}")
             for c in found.get("criteria", []):
                 enough = {True: "yes", False: "no", None: "open"}[c["enough"]]
+                if c["enough"] and c["needed"] is not None and c["needed"] > c["had"]:
+                    enough = "yes, by the width found"
                 cells = (number(c["target"], 2), number(c["foreseen"], 2), number(c["achieved"], 2))
                 rows.append((f"{CRITERIA.get(c['name'], c['name'])}, {when}", name, number(c["needed"]),
                              number(c["had"]), enough, *cells))  # fmt: skip
     if not rows:
         return absent("size", title, "; ".join(notes) or "Not run: neither hospital has labels.")
     words = [
-        "The widths of 95 % intervals that let a reader conclude something were set beforehand; net "
-        "benefit is in units of the prevalence, observed / expected on the log scale."
+        "The widths of 95 % intervals are those that let a reader conclude something, the same for every "
+        "study; net benefit is in units of the prevalence, observed / expected on the log scale."
     ]
     header = (
         "number",
@@ -266,5 +288,23 @@ def reproducibility(material: Material) -> Section:
     tables = [table("Where it comes from", ("what", "value"), rows),
               table("Settings", ("setting", "value"), settings)]  # fmt: skip
     words = ["Equal inputs, settings and seed give equal numbers. report.json holds them all, tables/ every table "
-             "as Parquet and CSV; medssl evaluate on this run's folder writes the report anew."]  # fmt: skip
+             "as Parquet and CSV. To report anew from this run's folder, without predicting:",
+             command(report)]  # fmt: skip
     return section("reproducibility", "Reproducibility", words, (), tables)
+
+
+def command(report: Row) -> str:
+    """Return the command that reports anew with the same settings and remedies; capitals are yours.
+
+    Args:
+        report: the plain report.
+    """
+    usual = EvaluateConfig().model_dump(mode="json")
+    parts = ["medssl evaluate THIS-RUN"]
+    for name, value in report["settings"].items():
+        if name in usual and value != usual[name]:
+            parts.append(shlex.quote(f"{name}={json.dumps(value)}".replace('"', "")))
+    rows = (report["remedies"] or {}).get("rows", [])
+    for name in dict.fromkeys(clean(r["remedy"]) for r in rows):
+        parts.append(f"--compare {shlex.quote(name)}=RUN,RUN")
+    return " ".join([*parts, "--out NEW-RUN"])

@@ -13,10 +13,10 @@ Row = dict[str, Any]
 NUMBER, TEXT, TRUTH = pa.float64(), pa.string(), pa.bool_()
 INTERVAL = ("value", "lower", "upper")
 TEXTS = {
-    "attribute", "class", "cohort", "column", "criterion", "encoder", "events", "figure", "group",
-    "hospital", "images", "kind", "level", "levels", "mask", "meaning", "method", "metric", "mode",
-    "n", "name", "note", "part", "patients", "patients_with", "patients_without", "remedy", "site",
-    "source_patients", "start", "unseen", "what", "when",
+    "attribute", "class", "cohort", "column", "covered", "criterion", "empty", "encoder", "events", "figure",
+    "group",    "hospital", "images", "kind", "level", "levels", "mask", "meaning", "method", "metric", "mode",
+    "n", "name", "note", "part", "patients", "patients_with", "patients_without", "remedy", "single", "site",
+    "source_patients", "start", "unseen", "unsure", "what", "when",
 }  # fmt: skip
 """Counts are text: one to four are '<5'."""
 TRUTHS = {"picked", "enough"}
