@@ -10,7 +10,7 @@ from medssl.evaluate.answers import Answers
 from medssl.evaluate.performance import Row, told
 from medssl.evaluate.reference import Column
 from medssl.stats import counted
-from medssl.stats.bootstrap import Patients, Statistic, draws, intervals, two_sided_p
+from medssl.stats.bootstrap import Patients, Statistic, draws, interval_of, intervals, two_sided_p
 from medssl.stats.multiplicity import adjust
 
 ABSENT = "not stated"
@@ -157,8 +157,8 @@ def _of_level(
     }
     options: Any = {"resamples": config.resamples, "seed": config.seed}
     values = intervals(own, groups, **options)
-    gaps = intervals(apart, groups, **options)
     drawn = draws(apart, groups, **options)
+    gaps = {m: interval_of(s, groups, drawn[m]) for m, s in apart.items()}
     out = []
     for metric in METRICS:
         one = values[metric]

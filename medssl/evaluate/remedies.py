@@ -16,7 +16,7 @@ from medssl.evaluate.answers import Answers, FloatArray, IntArray, scores_of, te
 from medssl.evaluate.performance import Row
 from medssl.evaluate.reference import keys
 from medssl.stats import counted
-from medssl.stats.bootstrap import Interval, Patients, Statistic, draws, intervals, two_sided_p
+from medssl.stats.bootstrap import Interval, Patients, Statistic, draws, interval_of, two_sided_p
 
 SCRATCH = "scratch"
 CLASSIFIER = "classifier"
@@ -208,8 +208,9 @@ def _remedy(
         statistics[key] = counted.weighted_sum(parts)
     options: Any = {"resamples": config.resamples, "seed": config.seed}
     named = {"|".join(map(str, k)): s for k, s in statistics.items()}
-    values = intervals({"original": original, **named}, groups, **options)
-    drawn = draws({"original": original, **named}, groups, **options)
+    every = {"original": original, **named}
+    drawn = draws(every, groups, **options)
+    values = {n: interval_of(s, groups, drawn[n]) for n, s in every.items()}
     rows = [_row(name, ("original model", "", 0.0), 0.0, values["original"], total)]
     by_key = {k: drawn["|".join(map(str, k))] for k in statistics}
     for key in statistics:

@@ -102,6 +102,8 @@ def _outputs(
     few = _few(reference.score_patient, here.patient)
     if few:
         return {"note": few}
+    if not np.isfinite(reference.scores).all():
+        return {"note": "Not run: the pack holds no scores, for want of patients."}
     found = attempt(
         lambda: outputs.output_shift(
             reference.scores[:, shown],

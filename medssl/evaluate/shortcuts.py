@@ -14,7 +14,7 @@ from medssl.evaluate.performance import Row
 from medssl.evaluate.plain import plain
 from medssl.evaluate.reference import Column, Reference
 from medssl.stats import counted
-from medssl.stats.bootstrap import Patients, difference, draws, intervals, two_sided_p
+from medssl.stats.bootstrap import Patients, difference, draws, interval_of, intervals, two_sided_p
 from medssl.stats.multiplicity import adjust
 from medssl.stats.readable import readable, same_patient
 
@@ -160,10 +160,10 @@ def _cues(here: Here, answers: Answers, config: EvaluateConfig) -> list[Row]:
             value = here.columns[name].values[known.row].astype(np.float64)
             if np.ptp(value) == 0:
                 continue
-            statistic = {"": counted.auroc(y, value, groups)}
+            statistic = counted.auroc(y, value, groups)
             options: Any = {"resamples": config.resamples, "seed": config.seed}
-            found = intervals(statistic, groups, **options)[""]
-            p = two_sided_p(draws(statistic, groups, **options)[""] - 0.5)
+            drawn = draws({"": statistic}, groups, **options)[""]
+            found, p = interval_of(statistic, groups, drawn), two_sided_p(drawn - 0.5)
             out.append({"class": answers.classes[k], "figure": name, **_numbers(found), "p": p})
     for row, adjusted in zip(out, adjust([r["p"] for r in out], "holm"), strict=True):
         row["p_adjusted"] = adjusted

@@ -204,6 +204,24 @@ def intervals(
     }
 
 
+def interval_of(
+    statistic: Statistic,
+    groups: Patients,
+    drawn: FloatArray,
+    *,
+    level: float = 0.95,
+    method: Method = "percentile",
+) -> Interval:
+    """Interval of one statistic from draws that were already made.
+
+    Args:
+        statistic, groups: as given to `draws`.
+        drawn: what `draws` returned for it, float64 [B].
+        level, method: see `intervals`.
+    """
+    return _interval(statistic, groups, _whole(statistic, groups), drawn, level, method)
+
+
 def difference(
     a: Statistic,
     b: Statistic,

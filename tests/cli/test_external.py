@@ -189,7 +189,8 @@ def test_a_pack_travels_alone(classifier_run, dated, at_b, tmp_path, share):
         assert mine["shift"]["embedding"]["p"] <= 1
     else:
         assert "Not run" in mine["shift"]["embedding"]["note"]
-    assert mine["shift"]["outputs"]["p"] <= 1
+    # Twelve held-out patients are too few for their scores to travel.
+    assert "for want of patients" in mine["shift"]["outputs"]["note"]
     assert any(r.get("p") is not None for r in mine["shift"]["columns"])
 
 
