@@ -74,6 +74,9 @@ def prepare(pixels: Pixels, config: DecodeConfig) -> Prepared:
     else:
         plane, box = _letterbox(unit, pixels.spacing_mm, config.size)
         planes, index = plane[None], (-1,)
+    if config.scaling == "equalise":
+        # Resizing mixes neighbours, and how much tells of tone and texture: ranked once more.
+        planes = _levelled(planes)
     digests = tuple(hashlib.sha256(p.tobytes()).hexdigest() for p in planes)
     return Prepared(planes, index, scale.low, scale.high, scale.units, scale.name, box, digests)
 
@@ -154,6 +157,17 @@ def _ranked(
     unit = np.zeros(values.shape, np.float32)
     unit[finite] = below / (2 * some.size)
     return unit, _Scale(0.0, 1.0, "shown", "equalise")
+
+
+def _levelled(planes: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    """Return stored planes with equally many pixels at every level; 0 is padding and stays."""
+    shown = planes > 0
+    values = planes[shown]
+    many = np.bincount(values, minlength=STORED_MAX + 1)
+    below = np.cumsum(many) - many / 2
+    out = np.zeros_like(planes)
+    out[shown] = np.maximum(np.rint(below / values.size * STORED_MAX), 1).astype(np.uint16)[values]
+    return out
 
 
 def _limits(

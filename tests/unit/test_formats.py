@@ -371,6 +371,19 @@ def test_equalise_leaves_the_order_and_nothing_else(inverted):
     assert (brighter.planes == made.planes).all()
 
 
+@pytest.mark.parametrize("smooth", [0, 3])
+def test_equalised_pictures_have_one_histogram(smooth):
+    """After resizing too: neither tone nor texture leaves a trace in the stored grey levels."""
+    from scipy.ndimage import gaussian_filter
+
+    array = np.random.default_rng(1).gamma(1.5, size=(90, 60))
+    array = gaussian_filter(array, smooth) if smooth else array
+    made = prepare(image(array), DecodeConfig(size=30, scaling="equalise"))
+    top, left, rows, columns = made.box
+    stored = np.sort(made.planes[0][top : top + rows, left : left + columns].ravel()) / 65535
+    np.testing.assert_allclose(stored, (np.arange(stored.size) + 0.5) / stored.size, atol=1e-3)
+
+
 def test_equalise_refuses_a_constant_picture():
     with pytest.raises(FormatError, match="constant"):
         prepare(image(np.full((6, 4), 3.0)), DecodeConfig(size=16, scaling="equalise"))
