@@ -141,11 +141,11 @@ def test_every_site_has_its_row(pages):
     assert set(bars) == {
         "source, held-out (n = 60)",
         "here (n = 60)",
-        "here: b (n = 28)",
-        "here: c (n = 29)",
+        "here: b (n = 29)",
+        "here: c (n = 28)",
     }
     assert bars["source, held-out (n = 60)"].source
-    assert not bars["here: b (n = 28)"].source
+    assert not bars["here: b (n = 29)"].source
 
 
 def test_the_pack_has_a_roc_curve_too(pages):

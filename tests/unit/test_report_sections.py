@@ -167,6 +167,16 @@ def test_tables_say_how_many_patients_of_the_source():
     )
 
 
+def test_the_formula_stands_beside_the_resampling():
+    told = material()
+    rows = named(sections_performance.discrimination(told), "The same AUROC").rows
+    for cohort, r in zip(("source", "target"), rows, strict=True):
+        one = next(o for o in told.report["performance"] if (o["metric"], o["cohort"], o["level"]) == (
+            "auroc", cohort, "image"))  # fmt: skip
+        ends = {"value": one["value"], "lower": one["formula_lower"], "upper": one["formula_upper"]}
+        assert (r[1], r[2]) == (page.span(one), page.span(ends))
+
+
 def test_why_it_is_lower_only_where_it_is():
     told = material()
     (row,) = told.report["mix"]

@@ -234,6 +234,7 @@ def test_what_does_as_well_without_an_encoder():
     tones = {"encoder": "grey-level histogram", "value": 0.80}
     cuts = {"sentences": ["The grey-level histogram alone tells it."], "simple": [tones]}
     words = steps(remedies=part, shortcuts=cuts, verdict=NO)
+    assert "the best is local labels (pretrained linear)" in words
     assert "Raw pixels (0.82) and the grey-level histogram (0.80) do as well" in words
     assert "have a radiologist say whether that is disease or exposure" in words
     assert "Before training anew" not in words

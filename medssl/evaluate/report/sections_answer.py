@@ -228,7 +228,9 @@ def for_whom(report: Report) -> str:
     worst, few = report["groups"]["worst"], too_few(report)
     if worst is None:
         why = (
-            "no label" if not report["cohort"]["labelled"] else "no group is known and large enough"
+            "no label"
+            if not report["cohort"]["labelled"]
+            else "no group has a rest to compare with that is known and large enough"
         )
         return f"{few}Nothing can be said: {why}. That is not proof that it serves all alike."
     name = f"{clean(worst['group'])} = {clean(worst['level'])}"

@@ -101,21 +101,23 @@ def group_bars(report: Report, metric: str, name: str) -> list[Bar]:
 
 def _group_picture(report: Report) -> Figure | None:
     worst = report["groups"]["worst"]
-    if worst is None:
+    about = next(iter(report["thresholds"]), "") if worst is None else worst["class"]
+    bars = group_bars(report, "auroc", about)
+    if not bars:
         return None
-    bars = group_bars(report, "auroc", worst["class"])
     # The lowest are what this page is for; the section has them all.
     bars = sorted(bars, key=lambda b: b.value)[:MOST_BARS]
-    whole = of_class(report, "auroc", worst["class"])
+    whole = of_class(report, "auroc", about)
     marks = [] if whole is None else [Mark(whole["value"], "all patients here", BLACK, ":")]
     words = "AUROC by group: " + "; ".join(f"{b.label} {number(b.value, 2)}" for b in bars) + "."
     picture = forest(
         "answer-groups", bars, words, "AUROC with 95 % interval", marks, (0.4, 1.0), SIZE
     )
-    name = finding(report, worst["class"])
+    name = finding(report, about)
     since = "groups named before looking" if unmoved(report) else "by group"
-    few = too_few(report, worst["class"])
-    return Figure(picture, f"For whom it ranks worst ({name}): {since}. {few}".strip())
+    first = "How it ranks" if worst is None else "For whom it ranks worst"
+    few = too_few(report, about)
+    return Figure(picture, f"{first} ({name}): {since}. {few}".strip())
 
 
 def _score_picture(material: Material) -> Figure | None:
