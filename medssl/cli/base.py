@@ -17,7 +17,9 @@ app = typer.Typer(
 )
 
 Config = Annotated[Path | None, typer.Argument(help="YAML settings.", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides such as optim.lr=0.01.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Settings as KEY=VALUE; --settings lists them all.")
+]
 ShowSettings = Annotated[
     bool,
     typer.Option("--settings", help="Print every setting with default and sentence, and stop."),

@@ -138,10 +138,13 @@ def evaluate(
     """Test a classifier on a new hospital's cohort and say plainly whether it holds.
 
     Example: medssl evaluate runs/finding --data cohorts/b --out runs/finding-at-b
+
     Report anew, without predicting: medssl evaluate runs/finding-at-b since=2024-01 --out runs/at-b-2024
+
     What changed: medssl evaluate runs/finding-at-b-new --diff runs/finding-at-b
     """
     from medssl.config import EvaluateConfig
+    from medssl.errors import UsageError
     from medssl.loading import load, to_yaml
 
     if settings:
@@ -149,6 +152,10 @@ def evaluate(
     resolved = load(EvaluateConfig, config, tuple(overrides or ()))
     run_of = need(model, "RUN")
     if diff is not None:
+        if out is not None or compare:
+            raise UsageError(
+                "--diff prints and writes nothing; leave out --out and --compare.", "E-USAGE"
+            )
         from medssl.evaluate.diff import as_text
 
         say(as_text(diff, run_of))

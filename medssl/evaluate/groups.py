@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from medssl.config import EvaluateConfig
 from medssl.evaluate.answers import Answers
-from medssl.evaluate.performance import Row, told
+from medssl.evaluate.performance import SMALL, Row, told
 from medssl.evaluate.reference import Column
 from medssl.stats import counted
 from medssl.stats.bootstrap import Patients, Statistic, draws, interval_of, intervals, two_sided_p
@@ -16,7 +16,6 @@ from medssl.stats.multiplicity import adjust
 ABSENT = "not stated"
 FEW = "too few to say"
 NOT_SHOWN = "not shown"
-SMALL = 5
 USUAL, UNUSUAL = "usual", "unusual sharpness or contrast"
 QUALITY = ("sharpness", "contrast")
 METRICS = ("auroc", "sensitivity", "specificity", "observed_over_expected")

@@ -14,6 +14,7 @@ from medssl.errors import RefusedError
 from medssl.evaluate import attributes
 from medssl.evaluate import performance as perf
 from medssl.evaluate.answers import Answers
+from medssl.evaluate.performance import SMALL
 from medssl.evaluate.plain import attempt, plain
 from medssl.evaluate.reference import RARE, Column, Reference, of_run
 from medssl.files import atomic, write_json
@@ -26,7 +27,6 @@ EMBEDDINGS = "reference.npy"
 COPIED = ("classifier.json", "classifier.safetensors")
 MOST_EMBEDDINGS = 2000
 QUANTILES = 201
-SMALL = 5
 LEAST = 20
 """Patients below which nothing of a column travels."""
 ROC_POINTS = 101

@@ -1,5 +1,6 @@
 """Every number about a model's answers, by hospital and class, each with a patient interval."""
 
+from collections import Counter
 from statistics import NormalDist
 from typing import Any
 
@@ -16,6 +17,7 @@ MACRO = "all classes"
 ALL_SITES = "all"
 Z95 = 1.959964
 IMAGE, PATIENT = "image", "patient"
+SMALL = 5
 RATES = ("sensitivity", "specificity", "ppv", "npv")
 AT_LINE = (*RATES, "alerts_per_100", "net_benefit", "net_benefit_gain")
 Row = dict[str, Any]
@@ -48,7 +50,17 @@ def rows(answers: Answers, cohort: str, resamples: int, seed: int, least: int) -
         if site == ALL_SITES and patients < len(here):
             merged = _by_patient(here, resamples, seed)
             out += [{**where, "level": PATIENT, **r} for r in merged]
-    return out
+    return _covered(out, Counter(dict(zip(answers.patient, named, strict=True)).values()))
+
+
+def _covered(table: list[Row], patients: Counter[str]) -> list[Row]:
+    """Hide the counts of a second hospital where one alone has fewer than five, or the total tells."""
+    few = [s for s, n in patients.items() if n < SMALL]
+    shown = sorted((n, s) for s, n in patients.items() if n >= SMALL)
+    if len(few) != 1 or not shown:
+        return table
+    hidden = {"n": None, "patients": None, "events": None}
+    return [r | hidden if r["site"] == shown[0][1] and "n" in r else r for r in table]
 
 
 def _by_patient(here: Answers, resamples: int, seed: int) -> list[Row]:

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from medssl.config import EvaluateConfig
 from medssl.evaluate import attributes
 from medssl.evaluate.answers import MISSING, Answers, FloatArray
-from medssl.evaluate.groups import SMALL, count
+from medssl.evaluate.groups import count
 from medssl.evaluate.inputs import Here, Question
-from medssl.evaluate.performance import Row
+from medssl.evaluate.performance import SMALL, Row
 from medssl.evaluate.plain import attempt, plain
 from medssl.evaluate.reference import NO_PICTURES, RARE, Reference
 from medssl.stats import columns, domain, frechet, label_shift, likeness, mix, mmd, outputs, power

@@ -142,6 +142,7 @@ def test_what_changed(at_b, tmp_path, capsys):
     assert re.search(r"setting until +None +2030-06", text)
     assert re.search(r"AUROC .*(overlap|apart|cannot be compared)", text)
     assert run("evaluate", at_b, "--diff", at_b.parent) == 3
+    assert run("evaluate", at_b, "--diff", at_b, "--out", tmp_path / "d") == 2
 
 
 def test_a_remedy_beside_the_original(at_b, local, tmp_path, capsys):

@@ -417,6 +417,8 @@ class TestSmallCells:
         assert ["RAREVIEW", "<5"] in views["unseen"] or views["unseen"] == []
         tiny = [r for r in report["performance"] if r["site"] == "tiny"]
         assert [r.get("n") for r in tiny] == [None]
+        big = [r for r in report["performance"] if r["site"] == "big"]
+        assert {r["patients"] for r in big} == {None}
         assert not re.search(r"(?<![0-9])[1-4] (patients|images|pictures)", json.dumps(report))
         assert "2021-0" not in json.dumps({k: v for k, v in report.items() if k != "settings"})
         last = report["drift"][0]["months"][-1]
