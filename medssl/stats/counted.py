@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
+from scipy.sparse import csr_matrix
 from scipy.special import expit
 from scipy.special import logit as log_odds
 
@@ -20,8 +20,14 @@ from medssl.stats.metrics import FloatArray, IntArray, outcome_and_probability, 
 BLOCK = 1_000_000
 """Row weights held at once."""
 
+EXACT = 20_000
+"""Rows up to which logistic fits see every row by itself."""
+
+CELLS = 2_000
+
 NEWTON_STEPS = 25
 CONVERGED = 1e-8
+FAR = 1e3
 
 
 def auroc(y: npt.ArrayLike, score: npt.ArrayLike, groups: Patients) -> Statistic:
@@ -154,25 +160,21 @@ def slope(y: npt.ArrayLike, p: npt.ArrayLike, groups: Patients) -> Statistic:
         The statistic; NaN where no maximum exists (one class, constant p, separated scores).
     """
     positive, value = outcome_and_probability(y, p)
-    outcome, codes = positive.astype(np.float64), groups.code
     x = log_odds(np.clip(value, cal.EDGE, 1 - cal.EDGE))
     whole = cal.logistic_update(y, p)
+    at = _places(x, groups)
+    seen = np.stack([_by_patient(positive, groups), _by_patient(positive * x, groups)], 1)
 
     def exact(drawn: IntArray) -> float:
-        rows = np.repeat(np.arange(x.size), drawn[codes])
+        rows = np.repeat(np.arange(x.size), drawn[groups.code])
         fit = cal.logistic_update(positive[rows], value[rows]) if rows.size else None
         return np.nan if fit is None else fit[1]
 
     def statistic(counts: IntArray) -> FloatArray:
         if whole is None:
             return np.array([exact(drawn) for drawn in counts])
-        out = np.empty(len(counts))
-        step = max(1, BLOCK // max(1, x.size))
-        for begin in range(0, len(counts), step):
-            part = counts[begin : begin + step]
-            out[begin : begin + step] = _newton(
-                part[:, codes].astype(np.float64), x, outcome, whole
-            )
+        parts = [_newton(*at(part), part @ seen, whole) for part in _parts(counts, x.size)]
+        out = np.concatenate(parts)
         for k in np.flatnonzero(~np.isfinite(out)):
             out[k] = exact(counts[k])
         return out
@@ -189,55 +191,109 @@ def intercept_in_the_large(y: npt.ArrayLike, p: npt.ArrayLike, groups: Patients)
         groups: rows of each patient.
     """
     positive, value = outcome_and_probability(y, p)
-    outcome, codes = positive.astype(np.float64), groups.code
     x = log_odds(np.clip(value, cal.EDGE, 1 - cal.EDGE))
-
     begin = cal.intercept_in_the_large(y, p) or 0.0
+    at, seen = _places(x, groups), _by_patient(positive, groups)
 
-    def one(drawn: IntArray) -> float:
-        weight = drawn[codes].astype(np.float64)
-        events, total = float(weight @ outcome), float(weight.sum())
-        if events in (0.0, total):
-            return np.nan
-        a = begin
-        for _ in range(NEWTON_STEPS):
-            q = expit(a + x)
-            move = (events - float(weight @ q)) / float(weight @ (q * (1 - q)))
-            a += move
-            if abs(move) <= CONVERGED:
-                return a
-        # Far from the start Newton may swing; were all rows like the largest (smallest) log-odds,
-        # the root would be an end of this bracket.
-        centre = float(log_odds(events / total))
-        low, high = centre - float(x.max()) - 1e-6, centre - float(x.min()) + 1e-6
-        return float(brentq(lambda v: float(weight @ expit(v + x)) - events, low, high))
+    def exact(drawn: IntArray) -> float:
+        rows = np.repeat(np.arange(x.size), drawn[groups.code])
+        found = cal.intercept_in_the_large(positive[rows], value[rows]) if rows.size else None
+        return np.nan if found is None else found
 
-    return lambda counts: np.array([one(drawn) for drawn in counts])
+    def statistic(counts: IntArray) -> FloatArray:
+        parts = [_offset(*at(part), part @ seen, begin) for part in _parts(counts, x.size)]
+        out = np.concatenate(parts)
+        for k in np.flatnonzero(~np.isfinite(out)):
+            out[k] = exact(counts[k])
+        return out
+
+    return statistic
+
+
+Places = Callable[[IntArray], tuple[FloatArray, FloatArray]]
+
+
+def _places(x: FloatArray, groups: Patients) -> Places:
+    """Where the rows lie: weights [b, G] and log-odds [b, G] (or [G]) of each resample.
+
+    Up to `EXACT` rows every row is a place. Beyond, neighbours in log-odds share one of `CELLS`
+    places, at their own mean in every resample: what is lost is of second order in the width of a
+    cell, some 1e-6 of a slope.
+    """
+    if x.size <= EXACT:
+        return lambda counts: (counts[:, groups.code].astype(np.float64), x)
+    # Narrow where the rows are and where they are not: half by rank, half by width.
+    rank = np.empty(x.size)
+    rank[np.argsort(x, kind="stable")] = np.arange(x.size) / x.size
+    width = (x - x.min()) / max(float(np.ptp(x)), cal.EDGE)
+    cell = np.minimum((rank + width) / 2 * CELLS, CELLS - 1).astype(np.int64)
+    shape = (CELLS, groups.count)
+    number = csr_matrix((np.ones(x.size), (cell, groups.code)), shape)
+    total = csr_matrix((x, (cell, groups.code)), shape)
+
+    def at(counts: IntArray) -> tuple[FloatArray, FloatArray]:
+        columns = counts.T.astype(np.float64)
+        weight = np.asarray((number @ columns).T)
+        centre = np.asarray((total @ columns).T) / np.maximum(weight, 1)
+        return weight, centre
+
+    return at
+
+
+def _parts(counts: IntArray, rows: int) -> list[IntArray]:
+    """The resamples in blocks that fit the cache."""
+    return np.array_split(counts, max(1, len(counts) * min(rows, CELLS) // BLOCK))
 
 
 def _newton(
-    weight: FloatArray, x: FloatArray, y: FloatArray, begin: tuple[float, float]
+    weight: FloatArray, x: FloatArray, seen: FloatArray, begin: tuple[float, float]
 ) -> FloatArray:
-    """Slopes [b] of weighted logistic fits, weights [b, n]; NaN where it did not settle."""
+    """Slopes [b] of weighted logistic fits; NaN where it did not settle.
+
+    Args:
+        weight: [b, G]; x: log-odds [b, G] or [G].
+        seen: sums over events of 1 and of the log-odds [b, 2].
+        begin: intercept and slope to start from.
+    """
     beta = np.tile(np.array(begin), (len(weight), 1))
-    open_rows = np.arange(len(weight))
+    left = np.arange(len(weight))
     out = np.full(len(weight), np.nan)
     for _ in range(NEWTON_STEPS):
-        w, own = weight[open_rows], beta[open_rows]
-        q = expit(own[:, :1] + own[:, 1:] * x)
-        bend = w * q * (1 - q)
-        residual = w * (y - q)
-        g0, g1 = residual.sum(1), residual @ x
-        h0, h1, h2 = bend.sum(1), bend @ x, bend @ (x * x)
+        own, at = beta[left], x[left] if x.ndim == 2 else x
+        q = expit(own[:, :1] + own[:, 1:] * at)
+        expected = weight[left] * q
+        bend = expected * (1 - q)
+        g0, g1 = seen[left, 0] - expected.sum(1), seen[left, 1] - (expected * at).sum(1)
+        sloped = bend * at
+        h0, h1, h2 = bend.sum(1), sloped.sum(1), (sloped * at).sum(1)
         size = h0 * h2 - h1 * h1
         with np.errstate(all="ignore"):
             move = np.stack([(h2 * g0 - h1 * g1) / size, (h0 * g1 - h1 * g0) / size], 1)
-        beta[open_rows] = own + move
+        beta[left] = own + move
         near = np.abs(move).max(1) <= CONVERGED * (1 + np.abs(own).max(1))
-        out[open_rows[near]] = beta[open_rows[near], 1]
-        lost = ~np.isfinite(move).all(1) | (np.abs(beta[open_rows]).max(1) > 1e3)
-        open_rows = open_rows[~near & ~lost]
-        if open_rows.size == 0:
+        out[left[near]] = beta[left[near], 1]
+        lost = ~np.isfinite(move).all(1) | (np.abs(beta[left]).max(1) > FAR)
+        left = left[~near & ~lost]
+        if left.size == 0:
+            break
+    return out
+
+
+def _offset(weight: FloatArray, x: FloatArray, seen: FloatArray, begin: float) -> FloatArray:
+    """Intercepts [b] with log-odds x as offset and `seen` events [b]; NaN where not settled."""
+    a = np.full(len(weight), begin)
+    out = np.full(len(weight), np.nan)
+    left = np.flatnonzero((seen > 0) & (seen < weight.sum(1)))
+    for _ in range(NEWTON_STEPS):
+        q = expit(a[left, None] + (x[left] if x.ndim == 2 else x))
+        expected = weight[left] * q
+        with np.errstate(all="ignore"):
+            move = (seen[left] - expected.sum(1)) / (expected * (1 - q)).sum(1)
+        a[left] += move
+        near = np.abs(move) <= CONVERGED
+        out[left[near]] = a[left[near]]
+        left = left[~near & np.isfinite(move) & (np.abs(a[left]) <= FAR)]
+        if left.size == 0:
             break
     return out
 

@@ -203,3 +203,19 @@ def test_macro_auroc_needs_every_class():
     fast = counted.macro_auroc(codes, scores, groups)(counts)
     np.testing.assert_allclose(fast, by_rows(plain, groups)(counts), rtol=1e-12)
     assert np.isnan(fast[-1])
+
+
+def test_cells_stand_for_rows(monkeypatch):
+    """Beyond the exact size neighbours share a place; slope and intercept hardly move."""
+    g = np.random.default_rng(0)
+    who = g.integers(0, 3000, 21_000)
+    y = (g.random(21_000) < 0.15).astype(int)
+    p = expit(g.normal(1.2 * y - 2.0, 1.3))
+    groups = Patients.of(who)
+    makes = {"slope": counted.slope, "large": counted.intercept_in_the_large}
+    celled = draws({n: m(y, p, groups) for n, m in makes.items()}, groups, resamples=12)
+    monkeypatch.setattr(counted, "EXACT", 10**9)
+    exact = draws({n: m(y, p, groups) for n, m in makes.items()}, groups, resamples=12)
+    for name in makes:
+        np.testing.assert_allclose(celled[name], exact[name], rtol=1e-5, err_msg=name)
+        assert (celled[name] != exact[name]).any()
