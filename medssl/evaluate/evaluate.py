@@ -207,7 +207,7 @@ def _evidence(
 def _no_labels(question: Question) -> str:
     if question.unknown:
         listed = ", ".join(f"{v!r} ({groups.count(n)})" for v, n in question.unknown.items())
-        return f"No picture here has one of the model's classes; the labels say {listed}"
+        return f"The labels here hold none of the model's classes; they say {listed}"
     return f"No picture here has a value of {question.target}"
 
 

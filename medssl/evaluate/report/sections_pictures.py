@@ -46,7 +46,8 @@ def rank_bars(report: Report) -> list[Bar]:
             continue
         whose = "source, held-out" if row["cohort"] == "source" else "here"
         name = whose if row["site"] == ALL_SITES else f"{whose}: {clean(row['site'])}"
-        name = f"{name} (n = {number(row['patients'])})"
+        if row["patients"] is not None:
+            name = f"{name} (n = {number(row['patients'])})"
         source = row["cohort"] == "source"
         out.append(Bar(name, row["value"], row["lower"], row["upper"], source))
     return out
