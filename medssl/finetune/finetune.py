@@ -230,8 +230,17 @@ def _predictions(
 ) -> pa.Table:
     """Return the predictions of every cell, and of the kept classifier, on held-out patients."""
     held = np.flatnonzero(np.isin(task.split, ["val", "test"]))
+    common = _common(task, store, held)
+    blocks = [((c.init, c.mode, c.budget, c.seed), c.scores) for c in grid]
+    blocks.append(((PRETRAINED, CLASSIFIER, chosen.budget, chosen.seed), final))
+    tables = [_block(common, where, scores[held], task.classes) for where, scores in blocks]
+    return pa.concat_tables(tables)
+
+
+def _common(task: Task, store: Store, held: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return what predictions say of some pictures of the task, whatever predicted them."""
     rows = task.rows[held]
-    common = {
+    return {
         "image_id": store.column("image_id")[rows],
         "slice": store.column("slice")[rows],
         "patient_id": task.patient[held],
@@ -239,10 +248,6 @@ def _predictions(
         "split": task.split[held],
         "label": np.array(task.classes, dtype=object)[task.codes[held]],
     }
-    blocks = [((c.init, c.mode, c.budget, c.seed), c.scores) for c in grid]
-    blocks.append(((PRETRAINED, CLASSIFIER, chosen.budget, chosen.seed), final))
-    tables = [_block(common, where, scores[held], task.classes) for where, scores in blocks]
-    return pa.concat_tables(tables)
 
 
 def _block(
@@ -286,15 +291,7 @@ def _write_masked(
 ) -> None:
     """Write the kept classifier's predictions of test pictures with a part of each hidden."""
     held = np.flatnonzero(task.split == "test")
-    rows = task.rows[held]
-    common = {
-        "image_id": store.column("image_id")[rows],
-        "slice": store.column("slice")[rows],
-        "patient_id": task.patient[held],
-        "site": store.column("site")[rows],
-        "split": task.split[held],
-        "label": np.array(task.classes, dtype=object)[task.codes[held]],
-    }
+    rows, common = task.rows[held], _common(task, store, held)
     tables = []
     for name, mask in MASKS.items():
         features = embed(kept["encoder"], store, rows, *normal, mask)
