@@ -129,6 +129,22 @@ def test_a_picture_told_twice_is_refused(tmp_path):
         inputs.read_here(tmp_path, hospitals.question())
 
 
+@pytest.mark.parametrize("broken", ["pictures", "embeddings"])
+def test_rows_of_other_pictures_are_refused(tmp_path, broken):
+    """Tables that are not of the same pictures in one order would be paired wrongly in silence."""
+    here = hospitals.target(patients=20)
+    pictures, rows = here.pictures, here.embeddings
+    pq.write_table(here.predictions, tmp_path / "predictions.parquet")
+    if broken == "pictures":
+        pictures = pictures.take(pa.array(range(pictures.num_rows)[::-1]))
+    else:
+        rows = rows[:-1]
+    pq.write_table(pictures, tmp_path / "pictures.parquet")
+    np.save(tmp_path / "embeddings.npy", rows)
+    with pytest.raises(RefusedError, match="not of the same pictures"):
+        inputs.read_here(tmp_path, hospitals.question())
+
+
 def test_no_header_says_anything(tmp_path):
     here = hospitals.target()
     names = [n for n in here.pictures.column_names if n == "sex"]

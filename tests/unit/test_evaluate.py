@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from medssl.config import EvaluateConfig
-from medssl.errors import NothingUsableError, UsageError
+from medssl.errors import NothingUsableError, RefusedError, UsageError
 from medssl.evaluate import attributes, groups, remedies, shifted, shortcuts
 from medssl.evaluate import performance as perf
 from medssl.evaluate.answers import MISSING, answers_of
@@ -290,6 +290,16 @@ class TestRemedies:
                 remedies.parse((bad,))
         with pytest.raises(UsageError, match="given twice"):
             remedies.parse(("a=x", "a=y"))
+
+    def test_a_run_of_another_question_is_refused(self, tmp_path):
+        here = hospitals.target(patients=10)
+        answers, table = here.answers(hospitals.question()), here.predictions
+        place = {k: int(i) for i, k in enumerate(remedies.keys(table))}
+        remedies._check_labels(tmp_path, table, place, answers)
+        flipped = ["1" if v == "0" else "0" for v in table.column("label").to_pylist()]
+        other = hospitals.relabel(here, flipped).predictions
+        with pytest.raises(RefusedError, match="20 of its 20 test pictures have another answer"):
+            remedies._check_labels(tmp_path, other, place, answers)
 
 
 class TestPixels:
