@@ -223,18 +223,24 @@ def pack(
 @app.command(name="app")
 def app_command(
     root: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder with finished runs.")],
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 8501,
+    port: Annotated[int, typer.Option(help="TCP port.", min=1, max=65535)] = 8501,
     address: Annotated[
-        str, typer.Option(help="Only loopback is served without sign-in.")
+        str, typer.Option(help="Where to listen; beyond loopback only with --sign-in.")
     ] = "127.0.0.1",
+    sign_in: Annotated[
+        Path | None,
+        typer.Option("--sign-in", metavar="FILE.toml", help="Where people sign in (OpenID)."),
+    ] = None,
 ) -> None:
-    """Open finished evaluations in a browser: figures, cases, similar cases.
+    """Open finished runs in a browser: cases, trust, the new hospital, research.
 
     Example: medssl app runs
+
+    For several readers: medssl app runs --address 0.0.0.0 --sign-in sign-in.toml
     """
     from medssl import serve
 
-    raise typer.Exit(serve.serve(root, port, address))
+    serve.serve(root, port, address, sign_in)
 
 
 @app.command()

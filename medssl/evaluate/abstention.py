@@ -39,7 +39,7 @@ def of(
     if not answers.exclusive:
         return {"note": "Not run: sets of answers need classes that exclude each other."}
     try:
-        rule = _rule(reference, config)
+        rule = rule_of(reference, config)
     except ValueError as error:
         return {"note": str(error)}
     every = conformal.prediction_sets(rule, here.scores(question))
@@ -103,8 +103,12 @@ def _selective_parts(
     return out
 
 
-def _rule(reference: Reference, config: EvaluateConfig) -> conformal.ConformalRule:
-    """Return the limits per class, from validation patients of the source."""
+def rule_of(reference: Reference, config: EvaluateConfig) -> conformal.ConformalRule:
+    """Return the limits per class, from validation patients of the source.
+
+    Raises:
+        ValueError: there are none.
+    """
     if reference.pack is not None:
         kept = reference.pack["conformal"]
         if "note" in kept:

@@ -12,6 +12,7 @@ from medssl.errors import NothingUsableError
 from medssl.evaluate import (
     abstention,
     calibrated,
+    cases,
     enough,
     groups,
     inputs,
@@ -116,6 +117,7 @@ def evaluate(
         "settings": config.model_dump(mode="json"),
     }
     report = plain(report)
+    cases.write(out, cases.table(question, reference, here, answers, classes, config))
     missing_pdf = report_room.write(out, report, reference, here, question)
     return _summary(report, verdict) | {"pdf": missing_pdf or "report.pdf"}
 

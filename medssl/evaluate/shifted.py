@@ -53,13 +53,6 @@ def _embeddings(reference: Reference, here: Here, config: EvaluateConfig) -> dic
     if few:
         return {name: {"note": few} for name in parts}
     pair = (reference.embeddings, reference.embedded_patient, here.embeddings, here.patient)
-    # A name of the other hospital never excludes a neighbour: the two key spaces are apart.
-    apart = (
-        reference.embeddings,
-        np.char.add("source ", reference.embedded_patient.astype(str)),
-        here.embeddings,
-        np.char.add("here ", here.patient.astype(str)),
-    )
     seeded = {"seed": config.seed}
     many = {"permutations": config.permutations, **seeded}
     found = {
@@ -68,7 +61,29 @@ def _embeddings(reference: Reference, here: Here, config: EvaluateConfig) -> dic
         "frechet": attempt(lambda: frechet.frechet_shift(*pair, **seeded)),
         "detectable": attempt(lambda: power.detectable_shift(*pair, **seeded)),
     }
-    return {**found, "unlike": _unlike(apart, here, config)}
+    return {**found, "unlike": _unlike(_apart(*pair), here, config)}
+
+
+def percentiles(reference: Reference, here: Here, config: EvaluateConfig) -> FloatArray | None:
+    """Return how unusual every picture here is among the source's own, 0 to 100; None if unknown."""
+    if reference.embeddings is None or reference.embedded_patient is None:
+        return None
+    pair = (reference.embeddings, reference.embedded_patient, here.embeddings, here.patient)
+    try:
+        return likeness.likeness(*_apart(*pair), seed=config.seed)
+    except ValueError:
+        return None
+
+
+def _apart(
+    source: FloatArray,
+    source_patient: npt.NDArray[Any],
+    here: FloatArray,
+    patient: npt.NDArray[Any],
+) -> tuple[FloatArray, npt.NDArray[Any], FloatArray, npt.NDArray[Any]]:
+    """A name of the other hospital never excludes a neighbour: the two key spaces are apart."""
+    theirs = np.char.add("source ", source_patient.astype(str))
+    return source, theirs, here, np.char.add("here ", patient.astype(str))
 
 
 def _few(source: npt.NDArray[Any], here: npt.NDArray[Any]) -> str:

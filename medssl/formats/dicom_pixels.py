@@ -136,10 +136,37 @@ def _volume(
 
 def grey_values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str, float]:
     """Return grey values after the modality LUT (padding as NaN), units, and the padded share."""
+    grey = _check_samples(ds)
+    if not grey:
+        return _luminance(_colours(ds)), "stored", 0.0
+    stored = _used_bits(_decode(ds, raw=True), ds)
+    values = _modality(stored, ds)
+    padding = _padding(stored, ds)
+    if padding is not None:
+        values[padding] = np.nan
+    units = "HU" if text(ds, "Modality") == "CT" and enhanced.is_hounsfield(ds) else "stored"
+    return values, units, 0.0 if padding is None else float(padding.mean())
+
+
+def colour_values(ds: Dataset) -> npt.NDArray[np.uint8]:
+    """Return the colours of a colour object, uint8 ``[..., 3]``; deeper ones by their upper bits."""
+    _check_samples(ds)
+    found = _colours(ds)
+    deep = 8 * found.dtype.itemsize - 8
+    return (found >> deep).astype(np.uint8) if deep else found.astype(np.uint8)
+
+
+def _colours(ds: Dataset) -> npt.NDArray[Any]:
+    if text(ds, "PhotometricInterpretation") == "PALETTE COLOR":
+        return _coloured(_used_bits(_decode(ds, raw=True), ds), ds)
+    return _decode(ds, raw=False)
+
+
+def _check_samples(ds: Dataset) -> bool:
+    """Return whether an object is grey; raise FormatError where its header contradicts itself."""
     photometric = text(ds, "PhotometricInterpretation")
     if photometric not in GREY | COLOUR:
         raise FormatError("its photometric interpretation is absent or unknown", "E-PHOTOMETRIC")
-    grey = photometric in GREY
     samples, wanted = int(ds.get("SamplesPerPixel") or 1), 3 if photometric in RGB_LIKE else 1
     jpeg2000 = str(ds.file_meta.TransferSyntaxUID) in JPEG2000
     if photometric in JPEG2000_ONLY and not jpeg2000:
@@ -148,18 +175,7 @@ def grey_values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str, float]:
     if samples != wanted:
         words = f"{photometric} has {wanted} sample(s) per pixel, the header says {samples}"
         raise FormatError(words, "E-PHOTOMETRIC")
-    stored = _decode(ds, raw=grey or photometric == "PALETTE COLOR")
-    if photometric == "PALETTE COLOR":
-        return _luminance(_coloured(_used_bits(stored, ds), ds)), "stored", 0.0
-    if not grey:
-        return _luminance(stored), "stored", 0.0
-    stored = _used_bits(stored, ds)
-    values = _modality(stored, ds)
-    padding = _padding(stored, ds)
-    if padding is not None:
-        values[padding] = np.nan
-    units = "HU" if text(ds, "Modality") == "CT" and enhanced.is_hounsfield(ds) else "stored"
-    return values, units, 0.0 if padding is None else float(padding.mean())
+    return photometric in GREY
 
 
 def _decode(ds: Dataset, *, raw: bool) -> npt.NDArray[Any]:

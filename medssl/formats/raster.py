@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from medssl.formats.geometry import FormatError, Pixels
@@ -44,6 +45,20 @@ def header(path: Path) -> dict[str, Any]:
 
 def pixels(path: Path) -> Pixels:
     """Read one picture as float32 ``[H, W]`` grey values."""
+    array = _array(path)
+    grey = array @ LUMA if array.ndim == 3 else array
+    return Pixels(grey.astype(np.float32), (None, None), None, "stored")
+
+
+def colour(path: Path) -> npt.NDArray[np.uint8] | None:
+    """Return uint8 ``[H, W, 3]``; None where the picture is grey, whatever it is stored as."""
+    array = _array(path)
+    if array.ndim != 3 or not (array != array[..., :1]).any():
+        return None
+    return array.astype(np.uint8)
+
+
+def _array(path: Path) -> npt.NDArray[np.float32]:
     with _open(path) as image:
         pages = getattr(image, "n_frames", 1)
         if pages > 1:
@@ -54,8 +69,6 @@ def pixels(path: Path) -> Pixels:
             image = ImageOps.exif_transpose(image)
             if image.mode in {"P", "RGBA", "LA", "CMYK", "YCbCr"}:
                 image = image.convert("RGB")
-            array = np.asarray(image, dtype=np.float32)
+            return np.asarray(image, dtype=np.float32)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise FormatError("the picture could not be decoded", "E-DECODE") from error
-    grey = array @ LUMA if array.ndim == 3 else array
-    return Pixels(grey.astype(np.float32), (None, None), None, "stored")

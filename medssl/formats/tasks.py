@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medssl.config import DecodeConfig
-from medssl.formats import deid, dicom, dicom_pixels, nifti, raster
+from medssl.formats import deid, dicom, dicom_pixels, display, nifti, raster
 from medssl.formats.geometry import FormatError, Pixels
 from medssl.formats.prepare import prepare
 
@@ -91,9 +91,27 @@ def decode(paths: list[Path], settings: dict[str, Any]) -> Result:
     return data, [made.planes]
 
 
+def show(paths: list[Path], settings: dict[str, Any]) -> Result:
+    """One image or volume at full depth, with what a viewer must know of it."""
+    for path, expected in zip(paths, settings.get("identities", ()), strict=False):
+        dicom.check_identity(path, expected)
+    pixels = read_pixels(paths)
+    facts, values = display.shown(pixels)
+    single = len(paths) == 1 and pixels.affine_lps is None
+    facts["calibrated"] = True
+    if single:
+        letters, facts["calibrated"], colour = display.beside(paths[0], kind_of(paths[0]))
+        facts["letters"] = facts["letters"] or letters
+        if colour is not None:
+            facts |= {"dtype": "rgb", "blank": None, "low": 0.0, "high": 255.0, "voi": None}
+            values = colour if colour.ndim == 4 else colour[None]
+    return facts, [np.ascontiguousarray(values)]
+
+
 TASKS = {
     "header": read_header,
     "decode": decode,
+    "show": show,
     "identify": deid.identify,
     "deidentify": deid.deidentify,
 }

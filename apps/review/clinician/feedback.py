@@ -1,0 +1,147 @@
+"""What the reader says of the computer's answer: saved at once, taken back within reach."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import streamlit as st
+import text
+from evaluations import Review
+from frame import Desk, escape
+from journal import Status
+
+ACTS = ("agree", "disagree", "unsure")
+UNDO_S = 10.0
+
+
+def say(desk: Desk, case: int, verdict: str, go_on: Callable[[], None]) -> None:
+    """Save a verdict; agreement and ``can't tell`` go on to the next case, where the reader likes so."""
+    if verdict == "disagree":
+        st.session_state["disagreeing"] = desk.at.keys[case]
+        return
+    _save(desk, case, {"verdict": verdict})
+    if st.session_state.get("habit_go_on", True):
+        go_on()
+
+
+def _save(desk: Desk, case: int, data: dict[str, Any]) -> None:
+    key = desk.at.keys[case]
+    number = desk.journal.add(
+        desk.reader.code, "feedback", {"finding": desk.name, **data}, model=desk.at.model, key=key
+    )
+    st.session_state["saved"] = (number, key, data["verdict"], datetime.now(UTC))
+    st.session_state.pop("disagreeing", None)
+    st.session_state.pop("box", None)
+
+
+def flag(desk: Desk, case: int, *, on: bool) -> None:
+    """Mark a case for later, or take the mark away."""
+    key = desk.at.keys[case]
+    desk.journal.add(desk.reader.code, "flag", {"on": on}, model=desk.at.model, key=key)
+
+
+def undo(desk: Desk, number: int) -> None:
+    """Take one event back; it stays on record, and so does this."""
+    desk.journal.add(desk.reader.code, "undo", {"event": number}, model=desk.at.model)
+    st.session_state.pop("saved", None)
+    st.toast(text.UNDONE)
+
+
+def saved_before() -> None:
+    """After going on by itself, say what was saved on the case before, with a way back."""
+    saved = st.session_state.get("saved")
+    if saved is None or saved[1] == st.session_state.get("case"):
+        return
+    if (datetime.now(UTC) - saved[3]).total_seconds() > UNDO_S:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(text.SAVED_BEFORE.format(verdict=text.VERDICTS[saved[2]]))
+        if st.button(text.UNDO, key=f"undo_before_{saved[0]}"):
+            st.session_state["undo"] = saved[0]
+            st.session_state["case"] = saved[1]
+            st.rerun()
+
+
+def bar(desk: Desk, case: int, status: Status, go_on: Callable[[], None]) -> None:
+    """Draw the three verdicts, what a disagreement needs, the flag and undo."""
+    waiting = st.session_state.pop("undo", None)
+    if waiting is not None:
+        undo(desk, waiting)
+        st.rerun()
+    st.markdown(f"**{text.FEEDBACK}**")
+    said = status.feedback["verdict"] if status.feedback is not None else ""
+    with st.container(horizontal=True):
+        for verdict, shortcut in zip(ACTS, ("Shift+A", "Shift+D", "Shift+U"), strict=True):
+            st.button(
+                text.VERDICTS[verdict],
+                key=f"{verdict}_{case}",
+                shortcut=shortcut,
+                type="primary" if said == verdict else "secondary",
+                on_click=say,
+                args=(desk, case, verdict, go_on),
+            )
+        words = text.UNFLAG if status.flagged else text.FLAG
+        toggle = partial(flag, desk, case, on=not status.flagged)
+        st.button(words, key=f"flag_{case}", on_click=toggle)
+    if st.session_state.get("disagreeing") == desk.at.keys[case]:
+        _why(desk, case, status)
+    if status.feedback is not None:
+        _saved(desk, case, status)
+
+
+def _saved(desk: Desk, case: int, status: Status) -> None:
+    said = status.feedback or {}
+    time = str(said["at"])[11:19]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(text.SAVED.format(time=time, verdict=text.VERDICTS[said["verdict"]]))
+        st.button(
+            text.UNDO, key=f"undo_{case}_{status.last}", on_click=undo, args=(desk, status.last)
+        )
+    details = [
+        said.get("corrected") or "",
+        "; ".join(said.get("reasons") or []),
+        said.get("note") or "",
+    ]
+    for line in (d for d in details if d):
+        st.text(line)
+
+
+def _why(desk: Desk, case: int, status: Status) -> None:
+    """Ask what is wrong: corrected answer, reasons, box and note, saved together."""
+    key = desk.at.keys[case]
+    before = status.feedback or {}
+    with st.form(f"why_{case}", border=True):
+        options = corrections(desk.at)
+        corrected = st.selectbox(text.CORRECTED, list(options.values()), index=None)
+        reasons = st.pills(text.REASONS_ASK, text.REASONS, selection_mode="multi")
+        box = st.session_state.get("box")
+        drawn = box[1] if box is not None and box[0] == key else before.get("box")
+        if drawn:
+            st.caption(text.BOX.format(image=drawn["slice"] + 1, **drawn))
+        else:
+            st.caption(text.NO_BOX)
+        note = st.text_area(text.NOTE, value=before.get("note", ""), max_chars=2000)
+        if st.form_submit_button(text.SAVE, type="primary"):
+            value = next((v for v, words in options.items() if words == corrected), None)
+            data = {"verdict": "disagree", "corrected": value, "reasons": list(reasons or [])}
+            _save(desk, case, data | {"box": drawn, "note": note.strip()})
+            st.rerun()
+
+
+def corrections(review: Review) -> dict[str, str]:
+    """Return the answers that may be right, by value, as the page says them."""
+    names = [str(c) for c in review.report["classes"]]
+    found = {name: review.label_in_words(name) or name for name in names}
+    return found | {"cannot tell": text.CANNOT_TELL}
+
+
+def confirmed(review: Review, case: int, status: Status) -> None:
+    """Show the confirmed answer, once the reader has said what they think."""
+    label = review.column_at("label", case)
+    if label is None:
+        st.caption(text.NOT_CONFIRMED)
+    elif status.feedback is None:
+        st.caption(text.AFTER_YOURS)
+    else:
+        st.markdown(text.CONFIRMED.format(label=escape(review.label_in_words(label))))

@@ -1,0 +1,89 @@
+"""The review app: sign-in, the choice of evaluation, and the pages that a person's roles open."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import streamlit as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import frame
+import text
+import who
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: the module that draws it, and whether it needs an evaluation."""
+
+    module: str
+    title: str
+    needs_review: bool = True
+
+
+GROUPS: dict[str, tuple[str, tuple[Page, ...]]] = {
+    text.GROUP_REVIEW: (
+        "clinician",
+        tuple(Page(f"clinician.{m}", t) for m, t in text.REVIEW_PAGES),
+    ),
+    text.GROUP_TEAM: ("evaluation", tuple(Page(f"team.{m}", t) for m, t in text.TEAM_PAGES)),
+    text.GROUP_RESEARCH: (
+        "research",
+        tuple(Page(f"research.{m}", t, needs_review=False) for m, t in text.RESEARCH_PAGES),
+    ),
+    text.GROUP_SETTINGS: (
+        "",
+        tuple(Page(f"settings.{m}", t, needs_review=False) for m, t in text.SETTINGS_PAGES),
+    ),
+}
+
+
+def draw(page: Page, desk: frame.Desk, trouble: str | None) -> None:
+    """Draw one page, or what keeps it from being drawn."""
+    frame.banner()
+    if page.needs_review and desk.review is None:
+        st.title(page.title)
+        st.info(trouble or text.NO_RUNS)
+        return
+    importlib.import_module(page.module).show(desk)
+
+
+def navigation(reader: who.Reader, drawn: Callable[[Page], Callable[[], None]]) -> st.Page:
+    """Return the page asked for, of those that the reader's roles open."""
+    groups: dict[str, list[st.Page]] = {}
+    for name, (role, pages) in GROUPS.items():
+        if role and not reader.roles & {role, "admin"}:
+            continue
+        groups[name] = [
+            st.Page(drawn(p), title=p.title, url_path=p.module.rsplit(".", 1)[1]) for p in pages
+        ]
+    st.session_state["pages"] = {p.url_path: p for pages in groups.values() for p in pages}
+    return st.navigation(groups, expanded=True)
+
+
+def main() -> None:
+    """Draw the app."""
+    st.set_page_config(page_title=text.TITLE, layout="wide", initial_sidebar_state="expanded")
+    reader = who.reader()
+    if reader is None:
+        frame.banner()
+        st.navigation([st.Page(lambda: None, title=text.TITLE)], position="hidden").run()
+        return
+    found, name = frame.choose(frame.finished())
+    trouble = found if isinstance(found, str) else None
+    review = None if isinstance(found, str) else found
+    desk = frame.Desk(reader, frame.root(), frame.journal(), review, name)
+
+    def drawn(page: Page) -> Callable[[], None]:
+        call = partial(draw, page, desk, trouble)
+        call.__name__ = page.module.replace(".", "_")
+        return call
+
+    navigation(reader, drawn).run()
+
+
+main()
