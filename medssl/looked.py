@@ -84,7 +84,7 @@ def _rank_correlation(
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
     ranks = np.stack([np.argsort(np.argsort(v, kind="stable")) for v in (one, other)])
-    return float(np.corrcoef(ranks)[0, 1])
+    return float(np.asarray(np.corrcoef(ranks))[0, 1])
 
 
 def _hidden(picture: npt.NDArray[np.uint16]) -> torch.Tensor:

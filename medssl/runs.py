@@ -263,14 +263,22 @@ def read_table(path: Path) -> pa.Table:
     """Read a parquet table of a run."""
     if not path.is_file():
         raise NothingUsableError(f"{path}: not there; the run is incomplete.", "E-NOTABLE")
-    return pq.read_table(path)
+    return _parquet(path)
+
+
+def _parquet(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        words = f"{path}: damaged, or no table. Make the run anew."
+        raise RefusedError(words, "E-SCHEMA") from error
 
 
 def read_predictions(path: Path) -> pa.Table:
     """Read and check ``predictions.parquet``."""
     if not path.is_file():
         raise NothingUsableError(f"{path}: no predictions there.", "E-NOPREDICTIONS")
-    table = pq.read_table(path)
+    table = _parquet(path)
     absent = [c for c in PREDICTION_COLUMNS if c not in table.column_names]
     if absent or not score_columns(table):
         raise RefusedError(f"{path}: lacks the columns {absent or 'score_...'}.", "E-SCHEMA")

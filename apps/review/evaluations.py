@@ -162,21 +162,26 @@ class Review:
         return self._words[name][0]
 
     def _word_of(self, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return words and reasons: by the sets of answers where they tell cases apart, else by bands."""
+        may = [self.numbers(f"may_{c}") for c in self.report["classes"]]
+        held = np.sum(may, axis=0)
+        # Sets that hold every answer of every case say nothing: the source had too few to draw them.
+        if np.isnan(held).any() or (held == len(may)).all():
+            return self._by_band(name)
+        mine = may[self.report["classes"].index(name)] == 1
+        word = np.where(mine, LIKELY, NOT_LIKELY).astype(object)
+        why = np.full(len(self), "", dtype=object)
+        for unsure, reason in ((mine & (held > 1), "both"), (held == 0, "neither")):
+            word[unsure], why[unsure] = UNSURE, reason
+        return word, why
+
+    def _by_band(self, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return likely and not by the line, unsure where the chance's limits hold that of the line."""
         score, line = self.numbers(runs.SCORE + name), self.report["thresholds"][name]
         word = np.where(score >= line, LIKELY, NOT_LIKELY).astype(object)
         why = np.full(len(self), "", dtype=object)
-        may = [self.numbers(f"may_{c}") for c in self.report["classes"]]
-        if not np.isnan(may[0]).any():
-            mine = may[self.report["classes"].index(name)] == 1
-            held = np.sum(may, axis=0)
-            word = np.where(mine, LIKELY, NOT_LIKELY).astype(object)
-            for count, reason in ((held > 1, "both"), (held == 0, "neither")):
-                unsure = count & (mine | (held == 0))
-                word[unsure], why[unsure] = UNSURE, reason
-            return word, why
         at = self._line_chance(name)
-        lower, upper = self.numbers(f"lower_{name}"), self.numbers(f"upper_{name}")
-        close = (lower <= at) & (at <= upper)
+        close = (self.numbers(f"lower_{name}") <= at) & (at <= self.numbers(f"upper_{name}"))
         word[close], why[close] = UNSURE, "line"
         return word, why
 

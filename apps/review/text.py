@@ -226,7 +226,7 @@ REASONS = (
     "confirmed answer is wrong",
 )  # fmt: skip
 NOTE = "Note (no names, no numbers of patients)"
-BOX = "Box on the image: image {k}, columns {x0} to {x1}, rows {y0} to {y1}."
+BOX = "Box on image {image}: columns {x0} to {x1}, rows {y0} to {y1}."
 NO_BOX = "To mark the place, press O in the image and draw a box."
 SAVE = "Save"
 SAVED = "Saved {time}: {verdict}."

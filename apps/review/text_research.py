@@ -141,7 +141,7 @@ PICTURE_NAME_SLICE = "{k}: picture {image} slice {slice}, patient {patient}"
 PICTURE_ALT = "Picture {image} of patient {patient}; label {label}."
 PICTURE_FACTS = "Patient {patient}; label {label}; {site}; {split}."
 NEIGHBOURS = "Nearest to it"
-NEIGHBOUR = "{rank}. similarity {cosine:.3f}; {whose}; label {label}"
+NEIGHBOUR = "{rank}: similarity {cosine:.3f}; {whose}; label {label}"
 SAME_PATIENT, OTHER_PATIENT = "same patient", "another patient"
 SHOW_ON_MAP = "Show it on the map"
 OPEN_VIEWER = "Open it in the viewer"
@@ -153,8 +153,8 @@ MEASURE, VALUE, INTERVAL, BY_CHANCE, COUNTED = (
     "by chance",
     "of",
 )
-RETRIEVAL = "another picture of the same patient among the {k} nearest"
-QUERIES = "{n} pictures of {patients} patients"
+RETRIEVAL = "same patient in the {k} nearest"
+QUERIES = "Asked of {n} pictures of {patients} patients with others here."
 NO_QUERIES = "No patient here has two pictures, so finding the same patient cannot be measured."
 RANK = "effective rank"
 OF_WIDTH = "at most {n}"
@@ -163,8 +163,9 @@ NUMBERS_ALT = (
     "the effective rank."
 )
 RETRIEVAL_WHY = (
-    "Cosine similarity; slices of one volume never count as found. An encoder that finds the same "
-    "person far beyond chance can also give that person away: treat embeddings like images."
+    "By cosine similarity: whether another picture of the same patient is among the nearest. Slices of "
+    "one volume never count as found. An encoder that finds the same person far beyond chance can also "
+    "give that person away: treat embeddings like images."
 )
 READABLE = "What can be read from the encoders"
 READABLE_WHY = (

@@ -60,9 +60,8 @@ KEYS = (
 
 SIGHT_TITLE = "Light, size and movement"
 SIGHT = (
-    "The pages are dark because reading rooms are; light and dark are in the menu at the upper right, "
-    "under Settings. They stay usable at 200 % zoom (Ctrl and +). Nothing moves by itself where your "
-    "system asks for less movement."
+    "The pages are dark because reading rooms are. They stay usable at 200 % zoom (Ctrl and +). Nothing "
+    "moves by itself where your system asks for less movement."
 )
 
 # --- audit ---
@@ -78,6 +77,7 @@ EVERYBODY_WHY = (
     "reader stays blind to the first."
 )
 HIDDEN = "not shown"
+YES, NO = "yes", "no"
 AT, READER, EVENT, CASE, DETAILS = "Time (UTC)", "Reader", "What", "Case", "Details"
 EVENTS = {
     "opened": "Case opened",
@@ -86,7 +86,7 @@ EVENTS = {
     "changed": "Changed mind or not",
     "feedback": "Feedback",
     "flag": "Flag set or removed",
-    "signed in": "Came",
+    "signed in": "Session started",
     "exported": "Export",
     "undo": "Undo",
     "habit": "Habit set",

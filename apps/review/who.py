@@ -60,7 +60,7 @@ def reader() -> Reader | None:
 def arrived(who: Reader, journal: Journal) -> None:
     """Write once per session that a reader came, and draw their name and the way out."""
     if st.session_state.get("arrived") != who.code:
-        data = {"roles": sorted(who.roles), "provider": who.signed_in}
+        data = {"roles": sorted(who.roles), "signed_in": who.signed_in}
         journal.add(who.code, "signed in", data)
         st.session_state["arrived"] = who.code
     with st.sidebar.container(key="who"):

@@ -68,7 +68,11 @@ def test_chance_is_read_off_the_curve(made):
     curve = classes[0]["bands"]["curve"]
     scores = here.scores(question)[:, 1]
     for k in (0, 5, 60):
-        for column, source in (("chance_1", "observed"), ("lower_1", "lower"), ("upper_1", "upper")):
+        for column, source in (
+            ("chance_1", "observed"),
+            ("lower_1", "lower"),
+            ("upper_1", "upper"),
+        ):
             at = np.searchsorted(curve["p"], scores[k], side="right") - 1
             at = min(max(at, 0), len(curve["p"]) - 2)
             left, right = curve["p"][at], curve["p"][at + 1]

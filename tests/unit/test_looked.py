@@ -90,7 +90,9 @@ def test_a_model_of_random_weights_fails_its_own_check(model, picture):
 
     from medssl.models.encoder import build
 
-    untrained = build(model.card.encoder, model.card.decode.size, whole=False, seed=looked.RANDOM_SEED)
+    untrained = build(
+        model.card.encoder, model.card.decode.size, whole=False, seed=looked.RANDOM_SEED
+    )
     found = looked.look(replace(model, encoder=untrained.eval()), picture, model.classes[1])
     assert found.random == pytest.approx(1.0)
     assert not found.own

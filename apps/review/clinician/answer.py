@@ -9,6 +9,8 @@ from evaluations import LIKELY, UNSURE, Answer, Review, short
 from frame import Desk, escape
 from journal import Status
 
+from medssl.errors import MedsslError
+
 from clinician import drawn, maps, panes, stand_out
 
 VERDICTS = {
@@ -133,7 +135,11 @@ def _similar(desk: Desk, case: int) -> None:
     if reference is None:
         st.write(text.SIMILAR_NONE)
         return
-    features = review.embeddings[int(review.rows[case])]
+    try:
+        features = review.embeddings[int(review.rows[case])]
+    except MedsslError:
+        st.write(text.SIMILAR_NONE)
+        return
     found = reference.nearest(features, review.column_at("patient_id", case), NEIGHBOURS)
     st.caption(text.SIMILAR_WHY)
     known = [s for s in found if s.label is not None]

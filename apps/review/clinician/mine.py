@@ -130,7 +130,7 @@ def words_of_kappa(pairs: list[tuple[Key, str, str]]) -> str:
     kappa = agreement.kappa(table) if len(levels) > 1 else None
     if kappa is None:
         return f"{told} {pages.KAPPA_NONE}"
-    word = next(w for limit, w in pages.KAPPA_WORDS if kappa >= limit)
+    word = next(w for limit, w in pages.KAPPA_WORDS if kappa >= limit - 1e-9)
     return f"{told} {pages.KAPPA.format(word=word)}"
 
 
