@@ -37,6 +37,7 @@ OPTIONS = {
     "client.showErrorDetails": "none",
     "client.showErrorLinks": "false",
     "theme.base": "dark",
+    "theme.primaryColor": "#56B4E9",
 }
 
 
@@ -106,7 +107,7 @@ def _auth(auth: dict[str, Any]) -> list[str]:
     if secret is not None and len(secret) < SECRET_LENGTH:
         problems.append(
             f"auth.cookie_secret: {len(secret)} characters; it must have at least {SECRET_LENGTH}. "
-            "Make one: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
+            "Make one: openssl rand -base64 48"
         )
     back = good.get("redirect_uri")
     if back is not None and urlsplit(back).path != CALLBACK:

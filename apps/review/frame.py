@@ -5,22 +5,24 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import evaluations
 import streamlit as st
+
+import evaluations
 import text
 from evaluations import Review
 from journal import Journal
-from who import Reader
-
 from medssl import runs
 from medssl.errors import MedsslError
+from who import Reader
 
 STYLE = """
 <style>
   [data-testid="stMainBlockContainer"] { padding: 3.2rem 1.6rem 3rem; }
   .st-key-banner { position: fixed; top: 0.7rem; z-index: 1000000; width: auto; }
   [data-testid="stMainBlockContainer"] h1 { font-size: 1.7rem; padding: 0.2rem 0; }
-  [data-testid="stMainBlockContainer"] h3 { padding: 0.2rem 0; }
+  [data-testid="stMainBlockContainer"] h2 { font-size: 1.35rem; padding: 0.2rem 0; }
+  [data-testid="stMainBlockContainer"] h3 { font-size: 1.2rem; padding: 0.2rem 0; }
+  [data-testid="stSidebar"] [data-testid="stPageLink-NavLink"] { min-height: 1.75rem; }
   [data-testid="stMainBlockContainer"] h4 { padding: 0.2rem 0; }
   :focus-visible { outline: 3px solid #56B4E9 !important; outline-offset: 2px; }
   @media (prefers-reduced-motion: reduce) {

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import frame
 import text
 import who
+from settings import choices
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,36 @@ def draw(page: Page, desk: frame.Desk, trouble: str | None) -> None:
     importlib.import_module(page.module).show(desk)
 
 
-def navigation(reader: who.Reader, drawn: Callable[[Page], Callable[[], None]]) -> st.Page:
-    """Return the page asked for, of those that the reader's roles open."""
+def navigation(reader: who.Reader | None, drawn: Callable[[Page], Callable[[], None]]) -> st.Page:
+    """Return the page asked for, of those that the reader's roles open.
+
+    Without a reader every address is known and none draws anything: one that were not known would
+    lay a dialog over the page that asks who is there. Streamlit's own list of pages has headings
+    among its items, which assistive software cannot tell apart; ours is drawn with plain links.
+    """
     groups: dict[str, list[st.Page]] = {}
     for name, (role, pages) in GROUPS.items():
-        if role and not reader.roles & {role, "admin"}:
+        if reader is not None and role and not reader.roles & {role, "admin"}:
             continue
         groups[name] = [
             st.Page(drawn(p), title=p.title, url_path=p.module.rsplit(".", 1)[1]) for p in pages
         ]
     st.session_state["pages"] = {p.url_path: p for pages in groups.values() for p in pages}
-    return st.navigation(groups, expanded=True)
+    chosen = st.navigation(groups, position="hidden")
+    if reader is not None:
+        for name, pages in groups.items():
+            with st.sidebar.container(gap=None):
+                st.markdown(f"**{name}**")
+                for page in pages:
+                    st.page_link(page)
+    return chosen
+
+
+def nothing(page: Page) -> Callable[[], None]:
+    """Return what draws nothing, under the name of a page."""
+    call = partial(int)
+    call.__name__ = page.module.replace(".", "_")
+    return call
 
 
 def main() -> None:
@@ -71,19 +91,23 @@ def main() -> None:
     reader = who.reader()
     if reader is None:
         frame.banner()
-        st.navigation([st.Page(lambda: None, title=text.TITLE)], position="hidden").run()
+        navigation(None, nothing).run()
         return
+    book = frame.journal()
     found, name = frame.choose(frame.finished())
     trouble = found if isinstance(found, str) else None
     review = None if isinstance(found, str) else found
-    desk = frame.Desk(reader, frame.root(), frame.journal(), review, name)
+    desk = frame.Desk(reader, frame.root(), book, review, name)
+    choices.current(reader.code, book)
 
     def drawn(page: Page) -> Callable[[], None]:
         call = partial(draw, page, desk, trouble)
         call.__name__ = page.module.replace(".", "_")
         return call
 
-    navigation(reader, drawn).run()
+    chosen = navigation(reader, drawn)
+    who.arrived(reader, book)
+    chosen.run()
 
 
 main()

@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import door
 import pixels
 
 QUIET = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -45,8 +47,10 @@ def trouble(error: Exception) -> bool:
     return True
 
 
+door.quiet()
 app = st.App(
     Path(__file__).parent / "main.py",
     routes=[Route("/planes/{token}/{k:int}", plane), Route("/thumbs/{token}/{k:int}", thumb)],
+    middleware=[Middleware(door.Door, names=frozenset(st.get_option("server.allowedHosts")))],
     on_script_error=trouble,
 )

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from evaluations import Key, Review, parent
 
+from evaluations import Key, Review, parent
 from medssl import runs
 from medssl.cohort import labels as label_room
 from medssl.errors import MedsslError

@@ -91,7 +91,10 @@ EXPORT_WHAT = "Codes only, no names. Notes are exported as they were typed: read
 ABOUT_WHY = "What this model was made for, what it learnt from, and where it fails."
 MADE_FOR, LEARNT_FROM, TESTED_ON = "Made for", "Learnt from", "Tested on"
 FAILURES, VERSIONS = "Known failures", "Versions"
-MADE_FOR_WORDS = "Says how likely {finding} is on one image ({image}). It sees the image only: no history, no report."
+MADE_FOR_WORDS = (
+    "Says how likely {finding} is on one image ({image}). It sees the image only: no history, no "
+    "report."
+)
 IMAGES_LIKE = "like those it learnt from"
 BY_A_PERSON = (
     "Intended use, users, and uses that are ruled out are to be written by a person who answers for them; "

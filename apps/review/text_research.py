@@ -192,7 +192,6 @@ NOT_ALIGNED = (
 )
 NOT_NUMBERS = "{run}: its embeddings are not a finite table of numbers (shape {shape})."
 TOO_FEW = "{run}: {n} embedded picture(s); a map needs three."
-CLASSIFIER_DECODE = "{run}: its classifier.json does not say how its pictures were decoded."
 
 # --- Positive pairs ---
 PAIRS_TITLE = "Positive pairs"
@@ -245,7 +244,7 @@ AUGMENT = "Every augmentation"
 AUGMENT_WHY = "Every number is the far end of a range; the seed decides where in it a view falls."
 ANCHOR, VIEW_SEED = "Picture, by its place among the training pictures", "Seed"
 RESET = "Back to the run's settings"
-BEFORE, AFTER, ONLY = "stored", "all together", "only {name}"
+BEFORE, AFTER = "stored", "all together"
 BEFORE_ALT = "The stored picture {k} of the training pictures."
 AFTER_ALT = (
     "The same picture with all augmentations, seed {seed}; mean grey {mean:.2f} after {before:.2f}."
@@ -307,7 +306,7 @@ LEAKS_WHY = (
     "store. Each must be 0."
 )
 CHECK, FOUND, MEANING = "check", "found", "meaning"
-OK, LEAK, NOT_LOOKED = "0", "{n}", "not looked for"
+NOT_LOOKED = "not looked for"
 NO_LEAK = "No leak: all {n} checks give 0."
 LEAKING = (
     "{n} of the checks found something: figures of this split flatter the model. Split anew, then "

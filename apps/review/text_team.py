@@ -2,7 +2,7 @@
 
 NO_LABELS = "No picture here has a confirmed answer, so nothing on this page can say how well the model does."
 ONE_KIND = "Every picture with a confirmed answer has the same one, so this cannot be computed."
-NO_PARTS = "The rows behind this evaluation cannot be read: {why}"
+NO_PARTS = "The rows behind this evaluation cannot be read, so part of this page is left out."
 NO_SOURCE = (
     "The run that the model comes from is no longer beside this evaluation, so its curves and pictures "
     "are left out; its figures in the report stand."
@@ -108,7 +108,9 @@ TOLD_APART = (
     "From a patient's pictures a computer tells the two hospitals apart with AUROC {auroc} ({p}; by chance "
     "it stays below {chance})."
 )
-COLUMNS_DIFFER = "Of {all} header fields and pixel figures that could be compared {sure} differ (adjusted p below 0.05)."
+COLUMNS_DIFFER = (
+    "Of {all} header fields and pixel figures compared, {sure} differ (adjusted p below 0.05)."
+)
 RANKED = "Largest differences first"
 MIX = "Other patients, or the model?"
 MIX_WORDS = (

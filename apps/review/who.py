@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+
 import text
 import text_settings
 from journal import Journal

@@ -11,8 +11,9 @@ def draw(module, name=None, reader="AB"):
     """What AppTest runs: the desk as main makes it, and one page."""
     import importlib
 
-    import frame
     import streamlit as st
+
+    import frame
     import who
 
     st.session_state["reader_name"] = reader
@@ -31,7 +32,17 @@ def page_of(module, **options):
 
 def said(page):
     """Everything that a page says, but widgets' own labels."""
-    kinds = ("title", "header", "subheader", "markdown", "caption", "info", "warning", "error", "text")
+    kinds = (
+        "title",
+        "header",
+        "subheader",
+        "markdown",
+        "caption",
+        "info",
+        "warning",
+        "error",
+        "text",
+    )
     return " ".join(str(e.value) for kind in kinds for e in page.get(kind))
 
 

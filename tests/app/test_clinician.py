@@ -4,12 +4,14 @@ import json
 import re
 import shutil
 
-import evaluations
 import numpy as np
 import pages
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from streamlit.testing.v1 import AppTest
+
+import evaluations
 import similar
 import text
 import text_pages
@@ -17,8 +19,6 @@ from clinician import about, answer, feedback, maps, mine, panes, read, tour, tr
 from clinician.drawn import Bar, bars, dots
 from evaluations import Review, open_review
 from journal import Journal, Status
-from streamlit.testing.v1 import AppTest
-
 from medssl import runs
 from medssl.errors import MedsslError
 
@@ -412,7 +412,6 @@ class TestTrust:
 def _percentages(report, name):
     from clinician import trust
     from evaluations import Review
-
     from medssl import runs
 
     trust._percentages(Review(runs.Run(None), report, None, None, {}), name)

@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import journal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import journal
 from journal import Journal, Status, as_csv, as_json, export, fold
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(journal.__file__).parent)}

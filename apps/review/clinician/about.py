@@ -2,16 +2,16 @@
 
 from typing import Any
 
-import frame
 import streamlit as st
+
+import frame
 import text
 import text_pages as pages
+from clinician.trust import hundred, row_of
 from frame import Desk, escape
 
 TELLING, STILL_GOOD = 0.6, 0.75
 """Lower limits from which a simple figure, and a half-hidden image, tell too much."""
-
-from clinician.trust import hundred, row_of
 
 
 def show(desk: Desk) -> None:

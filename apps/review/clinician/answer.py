@@ -2,16 +2,15 @@
 
 import math
 
-import similar
 import streamlit as st
+
+import similar
 import text
+from clinician import drawn, maps, panes, stand_out
 from evaluations import LIKELY, UNSURE, Answer, Review, short
 from frame import Desk, escape
 from journal import Status
-
 from medssl.errors import MedsslError
-
-from clinician import drawn, maps, panes, stand_out
 
 VERDICTS = {
     "do not use here": text.DO_NOT_USE,

@@ -1,18 +1,20 @@
 """Page Case: the image, the reader's own answer first, then the computer's and what to make of it."""
 
 import functools
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import frame
 import streamlit as st
+
+import frame
 import text
+from clinician import answer, feedback, maps, panes, read
 from evaluations import Key, Review
 from frame import Desk
 from journal import Status
+from settings import choices
 from viewer import viewer
-
-from clinician import answer, feedback, maps, panes, read
 
 VIEWER = "viewer"
 
@@ -140,6 +142,8 @@ def _act(desk: Desk, case: int, order: list[int], status: Status) -> None:
         step(review, order, -1)
     elif what == "list":
         st.session_state["to_worklist"] = True
+    elif what == "habit":
+        _keep_habit(desk, str(told.get("value")))
     elif what == "flag":
         feedback.flag(desk, case, on=not status.flagged)
     elif what == "reveal" and not read.is_shown(status):
@@ -149,6 +153,12 @@ def _act(desk: Desk, case: int, order: list[int], status: Status) -> None:
             st.toast(text.READ_BEFORE)
         else:
             feedback.say(desk, case, what, functools.partial(step, review, order, 1))
+
+
+def _keep_habit(desk: Desk, drag: str) -> None:
+    now = choices.current(desk.reader.code, desk.journal)
+    if drag in choices.DRAGS:
+        choices.keep(desk.reader.code, desk.journal, replace(now, drag=drag))
 
 
 def _box(desk: Desk, case: int) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import streamlit as st
+
 import text
 from evaluations import Review
 from frame import Desk, escape

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import streamlit as st
+
 import text
+from clinician import panes
 from evaluations import Key, Review, parent
 from frame import Desk
-from pixels import Source
-
-from clinician import panes
 from medssl import infer, looked
 from medssl.errors import MedsslError
+from pixels import Source
 
 KEPT = 500
 Map = looked.Looked | None

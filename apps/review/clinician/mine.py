@@ -3,16 +3,16 @@
 from functools import partial
 from typing import Any
 
-import frame
 import numpy as np
 import streamlit as st
+
+import frame
 import text
 import text_pages as pages
+from clinician import answer, panes, read
 from evaluations import Key, Review
 from frame import Desk
 from journal import Event, Status, as_csv, as_json, export, fold
-
-from clinician import answer, panes, read
 from medssl.stats import agreement
 
 LEAST_SHARED = 10

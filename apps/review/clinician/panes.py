@@ -3,12 +3,12 @@
 import secrets
 from typing import Any
 
-import pixels
 import streamlit as st
+
+import pixels
 import text
 from evaluations import Key, Review, short
 from frame import Desk
-
 from medssl.originals import Original
 
 MOST_OTHERS = 6

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import streamlit as st
+
 import text
 from evaluations import Review
 from frame import Desk, escape

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
+
 import text
 from evaluations import Review, parent
-
 from medssl.errors import MedsslError
 from medssl.evaluate import attributes
 

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 
-import frame
 import numpy as np
 import streamlit as st
+
+import frame
 import text
 import text_pages as pages
-from evaluations import UNLIKE_BEYOND, Review
-from frame import Desk, escape
-from viewer import viewer
-
 from clinician import answer, panes
 from clinician.panes import pane
+from evaluations import UNLIKE_BEYOND, Review
+from frame import Desk, escape
 from medssl import runs
+from viewer import viewer
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _stop(desk: Desk, stop: Stop, at: int) -> None:
     with right:
         st.markdown(pages.TOUR_QUESTION[stop.lesson].format(finding=escape(review.in_words(name))))
         if st.session_state.get("tour_shown") != at:
-            if st.button(pages.TOUR_SHOW, type="primary", shortcut="Shift+Enter"):
+            if st.button(pages.TOUR_SHOW, shortcut="Shift+Enter"):
                 st.session_state["tour_shown"] = at
                 st.rerun()
             return
@@ -99,7 +99,7 @@ def _stop(desk: Desk, stop: Stop, at: int) -> None:
         if label is not None:
             st.markdown(text.CONFIRMED.format(label=escape(label)))
         st.markdown(pages.TOUR_LESSON[stop.lesson])
-        if st.button(pages.TOUR_ON, type="primary", shortcut="Shift+N"):
+        if st.button(pages.TOUR_ON, shortcut="Shift+N"):
             st.session_state["tour"] = at + 1
             st.session_state.pop("tour_shown", None)
             st.rerun()

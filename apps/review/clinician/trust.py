@@ -2,16 +2,16 @@
 
 from typing import Any
 
-import frame
 import numpy as np
 import streamlit as st
+
+import frame
 import text
 import text_pages as pages
-from evaluations import Review
-from frame import Desk, escape
-
 from clinician import drawn, panes
 from clinician.drawn import Bar
+from evaluations import Review
+from frame import Desk, escape
 from medssl import runs
 
 MISSES = 6

@@ -2,18 +2,18 @@
 
 from typing import Any
 
-import frame
 import numpy as np
-import pixels
 import streamlit as st
+
+import frame
+import pixels
 import text
+from clinician import answer, panes, read
+from clinician.case import set_order
 from evaluations import LIKELY, UNLIKE_BEYOND, UNSURE, Key, Review
 from frame import Desk
 from journal import Status
 from listing import listing
-
-from clinician import answer, panes, read
-from clinician.case import set_order
 
 TONES = {LIKELY: "likely", UNSURE: "unsure"}
 LIST = "worklist"
@@ -132,7 +132,7 @@ def _list(desk: Desk, standing: dict[Key, Status], order: list[int]) -> None:
             st.session_state["case"] = review.keys[order[int(told)]]
             st.session_state["open_now"] = True
 
-    if st.button(text.START, type="primary", shortcut="Shift+Enter"):
+    if st.button(text.START, shortcut="Shift+Enter"):
         first = next((k for k in order if not _is_read(standing, review.keys[k])), order[0])
         frame.open_case(review.keys[first])
     listing(data, LIST, on_open=opened)

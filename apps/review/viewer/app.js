@@ -45,7 +45,7 @@ export class App {
 
   /** New data from Python: another case, or additions to this one. */
   receive(data) {
-    if (false) {
+    if (data.id === this.data.id) {
       this.update(data);
     } else {
       this.open(data);

@@ -8,7 +8,7 @@ export function planeOf(pane, kind) {
     return {
       rows: pane.slices, cols: pane.cols, count: pane.rows, dy: dz, dx,
       letters: upright && { ...upright, left: "R", right: "L" },
-      axes: { index: "y", across: "x", down: "z" }, flipped: false,
+      axes: { index: "y", across: "x", down: "z" }, flipped: true,
     };
   }
   if (kind === "sagittal") {

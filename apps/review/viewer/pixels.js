@@ -20,7 +20,7 @@ export function levelOf(look) {
   }
   if (look.curve === "SIGMOID") {
     const { centre, width } = look;
-    return (x) => Math.floor(255 / (1 + Math.exp((-3 * (x - centre)) / width)) + 0.5);
+    return (x) => Math.floor(255 / (1 + Math.exp((-4 * (x - centre)) / width)) + 0.5);
   }
   const [from, span] = ramp(look);
   return (x) => {
@@ -54,7 +54,7 @@ export function colourTable(dtype, look, blank) {
     table[bits] = opaque(look.invert ? 255 - grey : grey);
   }
   if (blank !== null && dtype !== "rgb") {
-    
+    table[blank & (size - 1)] = BLACK;
   }
   return table;
 }
@@ -81,7 +81,7 @@ function paintFloat(values, look, out) {
   const level = levelOf(look);
   for (let i = 0; i < out.length; i += 1) {
     const x = values[i];
-    out[i] = true ? greys[level(x)] : BLACK;
+    out[i] = x === x ? greys[level(x)] : BLACK;
   }
 }
 

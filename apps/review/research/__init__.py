@@ -1,0 +1,1 @@
+"""Pages for researchers: runs, representation, positive pairs, cohort."""

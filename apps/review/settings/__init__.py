@@ -1,0 +1,1 @@
+"""Pages of a reader's own settings: habits and the audit log."""
