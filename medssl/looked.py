@@ -78,9 +78,7 @@ def look(model: Classifier, picture: npt.NDArray[np.uint16], name: str) -> Looke
     )
 
 
-def _rank_correlation(
-    one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]
-) -> float | None:
+def _rank_correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float | None:
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
     ranks = np.stack([np.argsort(np.argsort(v, kind="stable")) for v in (one, other)])

@@ -15,6 +15,7 @@ from medssl import runs
 from medssl.errors import MedsslError
 from who import Reader
 
+JOINER = "\u2060"
 STYLE = """
 <style>
   [data-testid="stMainBlockContainer"] { padding: 3.2rem 1.6rem 3rem; }
@@ -22,7 +23,10 @@ STYLE = """
   [data-testid="stMainBlockContainer"] h1 { font-size: 1.7rem; padding: 0.2rem 0; }
   [data-testid="stMainBlockContainer"] h2 { font-size: 1.35rem; padding: 0.2rem 0; }
   [data-testid="stMainBlockContainer"] h3 { font-size: 1.2rem; padding: 0.2rem 0; }
-  [data-testid="stSidebar"] [data-testid="stPageLink-NavLink"] { min-height: 1.75rem; }
+  [data-testid="stSidebar"] [data-testid="stPageLink"] { min-height: 1.75rem; }
+  [data-testid^="stBaseButton-primary"], [data-testid^="stBaseButton-primary"] * { color: #06131d; }
+  [data-testid="stMultiSelect"] span[title], [data-testid="stMultiSelect"] span[title] ~ * {
+    color: #06131d; fill: #06131d; }
   [data-testid="stMainBlockContainer"] h4 { padding: 0.2rem 0; }
   :focus-visible { outline: 3px solid #56B4E9 !important; outline-offset: 2px; }
   @media (prefers-reduced-motion: reduce) {
@@ -144,6 +148,12 @@ def _about(review: Review) -> str:
 def escape(words: object) -> str:
     """Return foreign text so that markdown shows it as it is."""
     line = evaluations.short(words)
+    # Bare addresses become links after the marks are taken off; a joiner that nobody sees breaks them.
+    line = (
+        line.replace("://", f":{JOINER}//")
+        .replace("www.", f"www{JOINER}.")
+        .replace("@", f"{JOINER}@")
+    )
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+-.!|~$:&" else c for c in line)
 
 

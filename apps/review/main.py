@@ -71,7 +71,7 @@ def navigation(reader: who.Reader | None, drawn: Callable[[Page], Callable[[], N
     chosen = st.navigation(groups, position="hidden")
     if reader is not None:
         for name, pages in groups.items():
-            with st.sidebar.container(gap=None):
+            with st.sidebar.container(gap="xxsmall"):
                 st.markdown(f"**{name}**")
                 for page in pages:
                     st.page_link(page)

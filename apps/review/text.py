@@ -93,6 +93,7 @@ NOTHING = "No case fits this choice. Take a filter away to see more."
 LIST_LABEL = "Cases. Arrows or J and K move, Enter opens."
 LIST_PLACE = "Case {k} of {n}. Arrows or J and K move, Enter opens."
 LIST_COLUMNS = ("Code", "Image", "When", "Answer", "Chance", "Remark", "My read")
+HANDED_OVER, SHOW_ALL = "Only these: {words}.", "Show all cases"
 START = "Start reading"
 TAG_UNLIKE = "unlike training images"
 HIDDEN = "hidden until read"
@@ -221,14 +222,15 @@ AGREE, DISAGREE, UNDECIDED = "Agree", "Disagree", "Can't tell"
 VERDICTS = {"agree": AGREE, "disagree": DISAGREE, "unsure": UNDECIDED}
 CORRECTED = "What is the right answer?"
 REASONS_ASK = "Why?"
+MISSED, FALSE_ALARM = "missed finding", "false alarm"
 REASONS = (
-    "missed finding", "false alarm", "wrong place", "poor image", "wrong patient or view",
+    MISSED, FALSE_ALARM, "wrong place", "poor image", "wrong patient or view",
     "confirmed answer is wrong",
 )  # fmt: skip
 NOTE = "Note (no names, no numbers of patients)"
 BOX = "Box on image {image}: columns {x0} to {x1}, rows {y0} to {y1}."
 NO_BOX = "To mark the place, press O in the image and draw a box."
-SAVE = "Save"
+SAVE = "Save details"
 SAVED = "Saved {time}: {verdict}."
 UNDO = "Undo"
 UNDONE = "Taken back."

@@ -260,6 +260,7 @@ BETTER, WORSE, OPEN_WORTH = (
 )
 BENEFIT_NONE = "The worth cannot be computed: {why}"
 DECISION_ALT = "Net benefit of {name} by threshold, beside flagging everyone or no one."
+TIME = "Does it drift?"
 EXPORT = "Save this line as text"
 EXPORT_FILE = "line.txt"
 EXPORT_HEAD = """{banner}

@@ -68,7 +68,7 @@ def test_ten_keys_through_two_cases(chrome, server, review):
     page.get_by_role("heading", name="The computer's read").wait_for()
     page.locator(browser.CANVAS).first.focus()
     page.keyboard.press("d")
-    page.get_by_role("button", name="Save").wait_for()
+    page.get_by_role("button", name="Save details").wait_for()
     keys = order_of(review)
     standing = Journal(book).standing("local:keys", review.model)
     assert standing[keys[0]].read["answer"] == "present"
@@ -117,7 +117,7 @@ def test_a_box_by_mouse_goes_with_the_disagreement(chrome, server, review):
     canvas = page.locator(browser.CANVAS).first
     canvas.focus()
     page.keyboard.press("d")
-    page.get_by_role("button", name="Save").wait_for()
+    page.get_by_role("button", name="Save details").wait_for()
     canvas.focus()
     page.keyboard.press("o")
     at = canvas.bounding_box()
@@ -126,7 +126,7 @@ def test_a_box_by_mouse_goes_with_the_disagreement(chrome, server, review):
     page.mouse.move(at["x"] + at["width"] * 0.5, at["y"] + at["height"] * 0.75, steps=5)
     page.mouse.up()
     page.get_by_text("Box on image 1").wait_for()
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save details").click()
     page.get_by_text("Saved").first.wait_for()
     browser.settled(page)
     key = order_of(review)[0]

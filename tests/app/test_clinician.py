@@ -622,8 +622,47 @@ def test_short_and_escape():
     assert evaluations.short("a\nb\x00c") == "a b c"
     assert len(evaluations.short("x" * 200)) == 60
     assert frame.escape("[x](y) *b* <i>") == r"\[x\]\(y\) \*b\* \<i\>"
+    for address in ("http://evil", "www.evil", "a@b.c"):
+        assert frame.JOINER in frame.escape(address)
 
 
 def test_own_answers_in_words(review):
     assert read.own_in_words(review, "cannot tell") == "can't tell"
     assert feedback.corrections(review)["cannot tell"] == text.CANNOT_TELL
+
+
+@pytest.mark.parametrize(
+    ("word", "corrected", "reason"),
+    [("likely", 0, "false alarm"), ("not likely", 1, "missed finding"), ("unsure", None, None)],
+)
+def test_what_a_disagreement_means(review, monkeypatch, word, corrected, reason):
+    name = review.shown[0]
+    order = sorted(map(str, review.report["classes"]), key=lambda c: c == name)
+    monkeypatch.setitem(
+        review.__dict__, "_words", {name: (np.array([word] * len(review), dtype=object), None)}
+    )
+    found = feedback.implied(review, 0, name)
+    if corrected is None:
+        assert found == {}
+    else:
+        assert found == {"corrected": order[corrected], "reasons": [reason]}
+
+
+def test_a_disagreement_is_saved_before_it_is_explained(home, review):
+    page = pages.page_of("clinician.case")
+    next(b for b in page.button if b.label == "Surely").click().run()
+    key = page.session_state["case"]
+    next(b for b in page.button if b.label == text.DISAGREE).click().run()
+    assert not page.exception
+    assert Journal(home).standing("local:ab", review.model)[key].feedback["verdict"] == "disagree"
+    assert page.session_state["case"] == key
+
+
+def test_cases_handed_over_by_another_page(home, review):
+    page = pages.page_of("clinician.worklist")
+    wanted = tuple(review.keys[2:5])
+    page.session_state["only_cases"] = {"words": "year: 2021", "keys": wanted}
+    page.run()
+    assert {review.keys[k] for k in page.session_state["order"][1]} == set(wanted)
+    next(b for b in page.button if b.label == text.SHOW_ALL).click().run()
+    assert len(page.session_state["order"][1]) == len(review)

@@ -162,6 +162,9 @@ def test_every_page_on_every_kind_of_report(kind, tmp_path):
     assert (text.NO_LABELS in words) == (kind == "unlabelled")
     if kind == "unlabelled":
         assert "flagged (" in words
+    if kind == "binary":
+        assert text.TIME in words
+        assert any("month" in e.value.columns for e in at.dataframe)
     if kind == "one class":
         assert text.ONE_KIND in words
 
@@ -182,14 +185,15 @@ def test_names_of_strangers_stay_text(tmp_path):
 
 
 @pytest.mark.parametrize("unit", [text.PER_PATIENT, text.PER_IMAGE])
-@pytest.mark.parametrize("shown", [30.0, 62.5])
-def test_slider_counts_what_a_loop_counts(report_run, unit, shown):
+@pytest.mark.parametrize("share", [0.3, 0.85])
+def test_slider_counts_what_a_loop_counts(report_run, unit, share):
+    rows = labelled(report_run)
+    rows = by_patient(rows) if unit == text.PER_PATIENT else rows
+    shown = round(100 * float(np.quantile([score for _, _, score in rows], share)), 1)
     at = page_of(report_run, "threshold").run()
     at.radio(key="line_unit").set_value(unit)
     at.slider[0].set_value(shown).run()
     assert not at.exception
-    rows = labelled(report_run)
-    rows = by_patient(rows) if unit == text.PER_PATIENT else rows
     have = counted(rows, shown / 100)
     n = sum(have.values())
     table = next(e.value for e in at.dataframe if text.LINE_COLUMNS[0] in e.value.columns)
@@ -199,6 +203,10 @@ def test_slider_counts_what_a_loop_counts(report_run, unit, shown):
             100 * have[name] / n, abs=0.051
         )
     assert told[text.LINE_ROWS["flagged"]]["counted on"] == f"{n} {unit}"
+    if have["left"] + have["alarms"]:
+        specificity = 100 * have["left"] / (have["left"] + have["alarms"])
+        shown_as = float(told[text.LINE_ROWS["specificity"]]["value"])
+        assert shown_as == pytest.approx(specificity, abs=0.051)
     whole = next(e.value for e in at.markdown if str(e.value).startswith("#### Per 100"))
     numbers = [int(w) for w in whole.replace(",", " ").replace(".", " ").split() if w.isdigit()]
     assert numbers[1] == numbers[2] + numbers[3]
@@ -363,7 +371,14 @@ def test_group_leads_to_the_worklist(tmp_path):
     expected = {(r["image_id"], r["slice"]) for r in rows if f"sex: {r['sex']}" == level}
     assert set(kept["keys"]) == expected
     at.checkbox(key="group_wrong").check().run()
-    assert not at.exception
+    next(b for b in at.button if b.label == text.TO_WORKLIST).click().run()
+    wrong = {
+        (r["image_id"], r["slice"])
+        for r in runs.read_predictions(run / "predictions.parquet").to_pylist()
+        if r["label"] is not None and (r["score_1"] >= 0.5) != (r["label"] == "1")
+    }
+    assert set(at.session_state["only_cases"]["keys"]) == expected & wrong
+    assert expected & wrong
 
 
 def test_errors_are_those_that_a_loop_finds(report_run):

@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 import text
-from evaluations import Review
+from clinician.read import is_yes_or_no
+from evaluations import LIKELY, UNSURE, Key, Review
 from frame import Desk, escape
 from journal import Status
 
@@ -17,13 +18,30 @@ UNDO_S = 10.0
 
 
 def say(desk: Desk, case: int, verdict: str, go_on: Callable[[], None]) -> None:
-    """Save a verdict; agreement and ``can't tell`` go on to the next case, where the reader likes so."""
+    """Save a verdict at once; agreement and ``can't tell`` go on, where the reader likes so.
+
+    A disagreement is saved with what follows from it (the other of two answers, a miss or a false
+    alarm), and stays to be told more of.
+    """
     if verdict == "disagree":
+        data = {"verdict": verdict, "box": _drawn(desk.at.keys[case])}
+        _save(desk, case, data | implied(desk.at, case, desk.name))
         st.session_state["disagreeing"] = desk.at.keys[case]
         return
     _save(desk, case, {"verdict": verdict})
     if st.session_state.get("habit_go_on", True):
         go_on()
+
+
+def implied(review: Review, case: int, name: str) -> dict[str, Any]:
+    """Return what a disagreement means where the question has two answers; empty where it is open."""
+    word = str(review.words(name)[case])
+    if not is_yes_or_no(review) or word == UNSURE:
+        return {}
+    other = next(str(c) for c in review.report["classes"] if str(c) != name)
+    if word == LIKELY:
+        return {"corrected": other, "reasons": [text.FALSE_ALARM]}
+    return {"corrected": name, "reasons": [text.MISSED]}
 
 
 def _save(desk: Desk, case: int, data: dict[str, Any]) -> None:
@@ -33,7 +51,6 @@ def _save(desk: Desk, case: int, data: dict[str, Any]) -> None:
     )
     st.session_state["saved"] = (number, key, data["verdict"], datetime.now(UTC))
     st.session_state.pop("disagreeing", None)
-    st.session_state.pop("box", None)
 
 
 def flag(desk: Desk, case: int, *, on: bool) -> None:
@@ -100,7 +117,7 @@ def _saved(desk: Desk, case: int, status: Status) -> None:
             text.UNDO, key=f"undo_{case}_{status.last}", on_click=undo, args=(desk, status.last)
         )
     details = [
-        said.get("corrected") or "",
+        corrections(desk.at).get(str(said.get("corrected")), ""),
         "; ".join(said.get("reasons") or []),
         said.get("note") or "",
     ]
@@ -114,10 +131,16 @@ def _why(desk: Desk, case: int, status: Status) -> None:
     before = status.feedback or {}
     with st.form(f"why_{case}", border=True):
         options = corrections(desk.at)
-        corrected = st.selectbox(text.CORRECTED, list(options.values()), index=None)
-        reasons = st.pills(text.REASONS_ASK, text.REASONS, selection_mode="multi")
-        box = st.session_state.get("box")
-        drawn = box[1] if box is not None and box[0] == key else before.get("box")
+        held = before.get("corrected")
+        place = list(options).index(held) if held in options else None
+        corrected = st.selectbox(text.CORRECTED, list(options.values()), index=place)
+        reasons = st.pills(
+            text.REASONS_ASK,
+            text.REASONS,
+            selection_mode="multi",
+            default=[r for r in before.get("reasons") or [] if r in text.REASONS],
+        )
+        drawn = _drawn(key) or before.get("box")
         if drawn:
             st.caption(text.BOX.format(image=drawn["slice"] + 1, **drawn))
         else:
@@ -128,6 +151,12 @@ def _why(desk: Desk, case: int, status: Status) -> None:
             data = {"verdict": "disagree", "corrected": value, "reasons": list(reasons or [])}
             _save(desk, case, data | {"box": drawn, "note": note.strip()})
             st.rerun()
+
+
+def _drawn(key: Key) -> dict[str, int] | None:
+    """Return the box that was drawn on a case in this session."""
+    box = st.session_state.get("box")
+    return box[1] if box is not None and box[0] == key else None
 
 
 def corrections(review: Review) -> dict[str, str]:

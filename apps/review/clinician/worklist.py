@@ -56,7 +56,7 @@ def _filters(desk: Desk, standing: dict[Key, Status]) -> np.ndarray[Any, Any]:
         bind="query-params", persist_state="session",
     )  # fmt: skip
     code = right.text_input(text.SEARCH, key="code", persist_state="session", autocomplete="off")
-    kept = np.ones(len(review), dtype=bool)
+    kept = _handed_over(review)
     for chip in chips or []:
         kept &= _fits(desk, standing, chip)
     if code:
@@ -65,6 +65,20 @@ def _filters(desk: Desk, standing: dict[Key, Status]) -> np.ndarray[Any, Any]:
     ranks = _ranks(review, desk.name, order)
     chosen = np.flatnonzero(kept)
     return chosen[np.argsort(ranks[chosen], kind="stable")]
+
+
+def _handed_over(review: Review) -> np.ndarray[Any, Any]:
+    """Return the cases that another page asked to see, all where none did; a button lets go of them."""
+    asked = st.session_state.get("only_cases")
+    if asked is None:
+        return np.ones(len(review), dtype=bool)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(text.HANDED_OVER.format(words=frame.escape(asked["words"])))
+        if st.button(text.SHOW_ALL):
+            del st.session_state["only_cases"]
+            st.rerun()
+    wanted = set(asked["keys"])
+    return np.array([key in wanted for key in review.keys], dtype=bool)
 
 
 def _fits(desk: Desk, standing: dict[Key, Status], chip: str) -> np.ndarray[Any, Any]:

@@ -9,7 +9,7 @@ import evaluations
 import frame
 import text as app_text
 import text_team as text
-from medssl.evaluate.report import figures_curves, sections_answer
+from medssl.evaluate.report import figures_curves, sections_answer, sections_shift
 from medssl.evaluate.report import sections_percentages as percentages
 from medssl.evaluate.report.page import Material, Section, clean, number, ran
 from medssl.stats.usefulness import Proportion, proportion_by_patient
@@ -34,6 +34,7 @@ def show(desk: frame.Desk) -> None:
         _promises(desk)
     _line(desk, found)
     if labelled:
+        _time(sections_shift.time(found))
         _tables(percentages.usefulness(found))
 
 
@@ -214,7 +215,7 @@ def _benefit(desk: frame.Desk, found: Material, line: float) -> None:
     found_here = _of_class(desk)
     if found_here is not None and ran(found_here["decision"], "threshold"):
         words = text.DECISION_ALT.format(name=desk.at.in_words(desk.name))
-        picture = figures_curves.decision("decision", found_here["decision"], line)
+        picture = figures_curves.decision("decision", found_here["decision"], working)
         left, _ = st.columns(2)
         with left:
             frame.picture(picture, words)
@@ -225,6 +226,17 @@ def worth(one: Any) -> str:
     if one.lower > 0:
         return text.BETTER
     return text.WORSE if one.upper < 0 else text.OPEN_WORTH
+
+
+def _time(section: Section) -> None:
+    """Show what came beside what was foretold by month, where months are known."""
+    st.subheader(text.TIME)
+    parts.say(section.words)
+    columns = st.columns(2)
+    for place, figure in enumerate(section.figures):
+        with columns[place % 2]:
+            frame.picture(figure.svg, figure.caption)
+    parts.tables(section)
 
 
 def _tables(section: Section) -> None:

@@ -142,7 +142,7 @@ def sizes(report: Row) -> list[tuple[Row, float]]:
 def _columns(report: Row) -> Table:
     found = {id(r): size for r, size in sizes(report)}
     rows = []
-    for r in sorted(report["shift"]["columns"], key=lambda r: -abs(found.get(id(r), -1.0))):
+    for r in sorted(report["shift"]["columns"], key=lambda r: -abs(found.get(id(r), 0.0))):
         size = number(found.get(id(r)), 2)
         kind = {"levels": "V", "number": "SMD"}.get(r.get("kind", ""), NONE)
         detail = _levels(r) if r.get("kind") == "levels" else ""
