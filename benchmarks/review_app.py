@@ -14,9 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "apps" / "review"))
-sys.path.insert(0, str(ROOT / "tests" / "app"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "apps" / "review"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "app"))
 
 import browser
 import viewer_bench

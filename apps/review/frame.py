@@ -106,7 +106,7 @@ def choose(found: dict[str, Path]) -> tuple[Review | str | None, str]:
         return None, ""
     names = {t: str(p.relative_to(root())) if p != root() else p.name for t, p in found.items()}
     picked = st.sidebar.selectbox(
-        text.PICK, list(found), format_func=lambda t: names[t], key="run", bind="query-params"
+        text.PICK, list(found), format_func=lambda t: names[t], key="run", persist_state="session"
     )
     path = found[picked]
     review = _opened(path, str(runs.read(path).record.get("ended")))

@@ -252,6 +252,34 @@ def test_hostile_words_run_nowhere(chrome, report_run, tmp_path):
     browser.stop(child)
 
 
+def test_the_second_of_two_evaluations(chrome, report_run, tmp_path):
+    """Another evaluation is chosen, its list opens, and so does a case; the address tells nothing."""
+    root = tmp_path / "root"
+    for name in ("first", "second"):
+        shutil.copytree(report_run, root / name)
+        record = json.loads((root / name / "run.json").read_text())
+        for one in record["parents"]:
+            one["path"] = str((report_run / one["path"]).resolve())
+        (root / name / "run.json").write_text(
+            json.dumps(record | {"ended": f"2026-01-0{len(name) - 4}"})
+        )
+    port = browser.free_port()
+    child = browser.start(root, tmp_path / "book.sqlite", port)
+    page = browser.open_page(chrome, f"http://127.0.0.1:{port}/")
+    browser.enter(page, "both")
+    choice = page.locator('[data-testid="stSidebar"] [data-testid="stSelectbox"] input').first
+    for name in ("first", "second", "first"):
+        choice.click()
+        page.get_by_role("option", name=name, exact=True).click()
+        browser.settled(page)
+    browser.to(page, "Worklist")
+    browser.first_case(page)
+    browser.own_read(page, 3)
+    assert page.url.rstrip("/").endswith("/case")
+    page.context.close()
+    browser.stop(child)
+
+
 def test_planes_only_by_token(server):
     import urllib.error
     import urllib.request

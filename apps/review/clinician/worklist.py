@@ -49,11 +49,11 @@ def _filters(desk: Desk, standing: dict[Key, Status]) -> np.ndarray[Any, Any]:
     left, middle, right = st.columns([5, 2, 2], vertical_alignment="bottom")
     chips = left.pills(
         text.SHOW_ONLY, list(text.CHIPS), selection_mode="multi", format_func=text.CHIPS.get,
-        key="chips", bind="query-params", persist_state="session",
+        key="chips", persist_state="session",
     )  # fmt: skip
     order = middle.selectbox(
         text.ORDER, list(text.ORDERS), format_func=text.ORDERS.get, key="sort",
-        bind="query-params", persist_state="session",
+        persist_state="session",
     )  # fmt: skip
     code = right.text_input(text.SEARCH, key="code", persist_state="session", autocomplete="off")
     kept = _handed_over(review)
