@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 DEMO ?= runs/demo
 RUNS ?= runs
 
-.PHONY: setup demo test check app proof bench lock reference clean
+.PHONY: setup demo test check app screenshots proof bench bench-app lock reference clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,7 @@ check: $(STAMP)  ## about a minute: format, lint, types, unit tests
 	$(BIN)/pytest tests/oracle tests/contract tests/unit tests/test_house.py -m "not slow and not real"
 
 test: $(STAMP)  ## everything but the long proofs
+	sh packages.sh packages-test.txt
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -38,6 +39,12 @@ proof: $(STAMP)  ## the long proofs in full: mutations, kills, simulations
 
 app: $(STAMP)
 	$(BIN)/medssl app $(RUNS)
+
+screenshots: $(STAMP)  ## docs/screenshots/ anew, from what make demo left in $(DEMO)
+	$(BIN)/python benchmarks/screenshots.py $(DEMO)
+
+bench-app: $(STAMP)  ## the review app in a real browser, on what make demo left in $(DEMO)
+	$(BIN)/python benchmarks/review_app.py $(DEMO)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/throughput.py

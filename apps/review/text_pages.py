@@ -82,7 +82,7 @@ KAPPA_WORDS = (
 )  # fmt: skip
 DISCUSS = "Cases to discuss, where you and a colleague differ: {n}"
 EXPORT = "Export"
-EXPORT_ALL = "All readers (administrators only)"
+EXPORT_ALL = "All readers (without sign-in: of cases that you have read)"
 EXPORT_PREVIEW = "Rows: {n}. The first of them:"
 EXPORT_CSV, EXPORT_JSON = "CSV", "JSON"
 EXPORT_WHAT = "Codes only, no names. Notes are exported as they were typed: read them before you send the file on."

@@ -140,7 +140,14 @@ def _export(desk: Desk, own: dict[Key, Status]) -> None:
     rows = {(desk.reader.code, review.model, key): status for key, status in own.items()}
     if "admin" in desk.reader.roles and st.toggle(pages.EXPORT_ALL, key="export_all"):
         everyone = by_reader(desk.journal.events(model=review.model))
-        rows = {(u, review.model, k): s for u, mine in everyone.items() for k, s in mine.items()}
+        seen = {k for k, s in own.items() if s.revealed}
+        # Without sign-in nobody knows who asks, so nobody gets a read of a case before their own.
+        rows = {
+            (u, review.model, k): s
+            for u, mine in everyone.items()
+            for k, s in mine.items()
+            if desk.reader.signed_in or k in seen
+        }
     flat = export(rows, text.BANNER)
     st.caption(pages.EXPORT_PREVIEW.format(n=len(flat)))
     shown = [{k: "" if v is None else str(v) for k, v in row.items()} for row in flat[:5]]
