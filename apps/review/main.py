@@ -45,7 +45,6 @@ GROUPS: dict[str, tuple[str, tuple[Page, ...]]] = {
 
 def draw(page: Page, desk: frame.Desk, trouble: str | None) -> None:
     """Draw one page, or what keeps it from being drawn."""
-    frame.banner()
     if page.needs_review and desk.review is None:
         st.title(page.title)
         st.info(trouble or text.NO_RUNS)
@@ -88,9 +87,9 @@ def nothing(page: Page) -> Callable[[], None]:
 def main() -> None:
     """Draw the app."""
     st.set_page_config(page_title=text.TITLE, layout="wide", initial_sidebar_state="expanded")
+    frame.banner()
     reader = who.reader()
     if reader is None:
-        frame.banner()
         navigation(None, nothing).run()
         return
     book = frame.journal()

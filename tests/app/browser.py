@@ -118,6 +118,7 @@ def first_case(page):
     page.locator(".box").focus()
     page.keyboard.press("Enter")
     page.locator(CANVAS).first.wait_for()
+    settled(page)
 
 
 def own_read(page, k):
@@ -126,6 +127,7 @@ def own_read(page, k):
         f'[class*="st-key-own_"][class$="_{k}"] button, [class*="st-key-own_"][class*="_{k} "] button'
     ).click()
     page.get_by_role("heading", name="The computer's read").wait_for()
+    settled(page)
 
 
 def case_code(page):
