@@ -81,8 +81,14 @@ def look(model: Classifier, picture: npt.NDArray[np.uint16], name: str) -> Looke
 def _rank_correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float | None:
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
-    ranks = np.stack([np.argsort(np.argsort(v, kind="stable")) for v in (one, other)])
+    ranks = np.stack([_ranks(one), _ranks(other)])
     return float(np.asarray(np.corrcoef(ranks))[0, 1])
+
+
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return ranks, equal values sharing the mean of theirs."""
+    _, place, many = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(many) - (many - 1) / 2)[place])
 
 
 def _hidden(picture: npt.NDArray[np.uint16]) -> torch.Tensor:

@@ -11,15 +11,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from journal import APART, APART_ALL
 from medssl import runs
 from medssl.cohort import manifest as manifest_room
 from medssl.errors import MedsslError, RefusedError
 from medssl.evaluate import cases as case_room
 from medssl.evaluate.answers import YES
+from medssl.files import sha256_file
 
 LIKELY, NOT_LIKELY, UNSURE = "likely", "not likely", "unsure"
 UNLIKE_BEYOND = 99.0
 LIMIT = 60
+CLASSIFIER = "classifier.json"
 
 Key = tuple[str, int]
 
@@ -30,7 +33,8 @@ class Answer:
 
     Attributes:
         word: likely, not likely or unsure.
-        why: of an unsure one: ``both``, ``neither``, ``line`` (close to the line); else empty.
+        why: of an unsure one: ``both``, ``neither``, ``line`` (close to the line), ``against`` (its own
+            scale says one thing and what became of such cases another); else empty.
         chance, lower, upper: share of such cases that had it; limits None where unknown.
         checked: ``here`` or ``source``, whose confirmed answers say so; empty where nobody's do.
         score: the model's own figure.
@@ -80,6 +84,11 @@ class Review:
     def __len__(self) -> int:
         """Return the number of cases."""
         return int(self.table.num_rows)
+
+    @property
+    def apart(self) -> frozenset[str]:
+        """Return the kinds of events that are kept for every finding by itself."""
+        return APART if self.report.get("exclusive", True) else APART_ALL
 
     @property
     def shown(self) -> list[str]:
@@ -155,7 +164,7 @@ class Review:
 
     @cached_property
     def _words(self) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-        return {name: self._word_of(name) for name in self.shown}
+        return {name: self._sound(name, *self._word_of(name)) for name in self.shown}
 
     def words(self, name: str) -> npt.NDArray[Any]:
         """Return likely, not likely or unsure for every case."""
@@ -174,6 +183,14 @@ class Review:
         for unsure, reason in ((mine & (held > 1), "both"), (held == 0, "neither")):
             word[unsure], why[unsure] = UNSURE, reason
         return word, why
+
+    def _sound(
+        self, name: str, word: npt.NDArray[Any], why: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return words that never speak against the chance beside them: those become unsure."""
+        chance = self.chances(name)
+        against = ((word == LIKELY) & (chance < 0.5)) | ((word == NOT_LIKELY) & (chance >= 0.5))
+        return np.where(against, UNSURE, word), np.where(against, "against", why)
 
     def _by_band(self, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Return likely and not by the line, unsure where the chance's limits hold that of the line."""
@@ -234,9 +251,16 @@ def short(text: object) -> str:
 
 
 def parent(run: runs.Run, file: str) -> Path | None:
-    """Return where a parent of a run lies, if it is still there."""
-    found = [run.path / p["path"] for p in run.record.get("parents", []) if p["file"] == file]
-    return found[0].resolve() if found and found[0].is_dir() else None
+    """Return where a parent of a run lies, if it is still there and still the same.
+
+    A classifier that was fitted anew in its folder is another one; a cohort may have grown.
+    """
+    told = [p for p in run.record.get("parents", []) if p["file"] == file]
+    place = run.path / told[0]["path"] if told else None
+    if place is None or not (place / file).is_file():
+        return None
+    same = file != CLASSIFIER or sha256_file(place / file) == told[0].get("sha256")
+    return place.resolve() if same else None
 
 
 def open_review(path: Path) -> Review:

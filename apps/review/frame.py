@@ -2,15 +2,17 @@
 
 import hashlib
 import os
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 import evaluations
 import text
 from evaluations import Review
-from journal import Journal
+from journal import Event, Journal, Status, fold
 from medssl import runs
 from medssl.errors import MedsslError
 from who import Reader
@@ -19,7 +21,8 @@ JOINER = "\u2060"
 STYLE = """
 <style>
   [data-testid="stMainBlockContainer"] { padding: 3.2rem 1.6rem 3rem; }
-  .st-key-banner { position: fixed; top: 0.7rem; z-index: 1000000; width: auto; }
+  .st-key-banner {
+    position: fixed; top: 0.7rem; z-index: 1000000; width: auto; pointer-events: none; }
   [data-testid="stMainBlockContainer"] h1 { font-size: 1.7rem; padding: 0.2rem 0; }
   [data-testid="stMainBlockContainer"] h2 { font-size: 1.35rem; padding: 0.2rem 0; }
   [data-testid="stMainBlockContainer"] h3 { font-size: 1.2rem; padding: 0.2rem 0; }
@@ -53,6 +56,33 @@ class Desk:
     journal: Journal
     review: Review | None = None
     name: str = ""
+
+    def standing(self) -> dict[tuple[str, int], Status]:
+        """Return this reader's standing on every case, for the finding at hand.
+
+        Events are read once a session and added to: a long sitting has tens of thousands.
+        """
+        about = (self.reader.code, self.at.model, str(self.journal.file))
+        kept = st.session_state.get("events")
+        events: list[Event] = kept[1] if kept is not None and kept[0] == about else []
+        last = events[-1].number if events else 0
+        events = [*events, *self.journal.events(about[0], about[1], last)]
+        st.session_state["events"] = (about, events)
+        return fold(events, self.name, self.at.apart)
+
+    def note(self, kind: str, data: dict[str, Any], key: tuple[str, int]) -> int:
+        """Write what this reader did at a case, with the finding at hand; return its number.
+
+        Where it cannot be written 0 is returned, and every page says so until something is.
+        """
+        told = {"finding": self.name, **data}
+        try:
+            number = self.journal.add(self.reader.code, kind, told, model=self.at.model, key=key)
+        except sqlite3.Error:
+            st.session_state["not_saved"] = True
+            return 0
+        st.session_state.pop("not_saved", None)
+        return number
 
     @property
     def at(self) -> Review:
@@ -104,6 +134,11 @@ def choose(found: dict[str, Path]) -> tuple[Review | str | None, str]:
     """Draw the choice of evaluation and finding in the sidebar; return both, or why it cannot open."""
     if not found:
         return None, ""
+    before = st.session_state.get("run")
+    if before is not None and before not in found:
+        if not st.sidebar.button(text.CHOOSE_ANOTHER):
+            return text.GONE, ""
+        del st.session_state["run"]
     names = {t: str(p.relative_to(root())) if p != root() else p.name for t, p in found.items()}
     picked = st.sidebar.selectbox(
         text.PICK, list(found), format_func=lambda t: names[t], key="run", persist_state="session"
@@ -118,6 +153,16 @@ def choose(found: dict[str, Path]) -> tuple[Review | str | None, str]:
         text.FINDING, review.shown, format_func=review.in_words, key=f"finding_{picked}"
     )
     return review, name
+
+
+def take_up(reader: Reader, book: Journal, found: dict[str, Path]) -> None:
+    """After a reload, go on where this reader was: the same evaluation, the same case."""
+    if "run" in st.session_state or "case" in st.session_state:
+        return
+    opened = [e for e in book.events(reader.code) if e.kind == "opened"]
+    if opened and opened[-1].data.get("run") in found:
+        st.session_state["run"] = opened[-1].data["run"]
+        st.session_state["case"] = opened[-1].key
 
 
 def banner() -> None:
@@ -157,8 +202,16 @@ def escape(words: object) -> str:
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+-.!|~$:&" else c for c in line)
 
 
-def open_case(key: tuple[str, int]) -> None:
-    """Take a case to hand and show it."""
+def open_case(key: tuple[str, int], told: Desk | None = None) -> None:
+    """Take a case to hand and show it.
+
+    Args:
+        key: image and slice.
+        told: the desk, where the page that leads there has told the computer's answer: what is read
+            afterwards is no read of one's own.
+    """
+    if told is not None:
+        told.note("revealed", {"before": "read"}, key)
     st.session_state["case"] = key
     go_to("case")
 

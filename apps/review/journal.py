@@ -36,6 +36,8 @@ CREATE TRIGGER IF NOT EXISTS keep_each BEFORE UPDATE ON events
   BEGIN SELECT RAISE(ABORT, 'events are kept'); END;
 """
 CASE_KINDS = ("opened", "read", "revealed", "changed", "feedback", "flag")
+APART = frozenset({"feedback", "changed"})
+APART_ALL = APART | {"read", "revealed"}
 OTHER_KINDS = ("signed in", "exported", "undo", "habit")
 BUSY_S = 20.0
 
@@ -50,9 +52,9 @@ class Status:
         read: own answer and confidence before the model's, with its time; None before it.
         revealed: time at which the model's answer was shown, empty before.
         changed: whether seeing it changed the reader's mind; None where not said.
-        feedback: verdict, corrected answer, reasons, box and note; None before it.
+        feedback: verdict, corrected answer, reasons, box and note, with its time and number (which an
+            undo names); None before it.
         flagged: whether the reader marked the case.
-        last: number of the newest event that stands, for undo; 0 where there is none.
     """
 
     read: dict[str, Any] | None = None
@@ -60,7 +62,6 @@ class Status:
     changed: bool | None = None
     feedback: dict[str, Any] | None = None
     flagged: bool = False
-    last: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,28 +115,42 @@ class Journal:
             done = base.execute(words, (at, user, model, key[0], key[1], kind, json.dumps(data)))
             return int(done.lastrowid or 0)
 
-    def events(self, user: str | None = None, model: str | None = None) -> list[Event]:
-        """Return the events of a reader and a model, oldest first; None stands for all."""
+    def events(
+        self, user: str | None = None, model: str | None = None, after: int = 0
+    ) -> list[Event]:
+        """Return the events of a reader and a model beyond a number, oldest first; None: of all."""
         words = (
             "SELECT id, at, user, model, image_id, slice, kind, data FROM events "
-            "WHERE (?1 IS NULL OR user = ?1) AND (?2 IS NULL OR model = ?2) ORDER BY id"
+            "WHERE (?1 IS NULL OR user = ?1) AND (?2 IS NULL OR model = ?2) AND id > ?3 ORDER BY id"
         )
         with self._open() as base:
-            rows = base.execute(words, (user, model)).fetchall()
+            rows = base.execute(words, (user, model, after)).fetchall()
         return [Event(r[0], r[1], r[2], r[3], (r[4], r[5]), r[6], json.loads(r[7])) for r in rows]
 
-    def standing(self, user: str, model: str) -> dict[Key, Status]:
-        """Return one reader's standing on every case of a model."""
-        return fold(self.events(user, model))
+    def standing(
+        self, user: str, model: str, finding: str | None = None, apart: frozenset[str] = APART
+    ) -> dict[Key, Status]:
+        """Return one reader's standing on every case of a model; see ``fold``."""
+        return fold(self.events(user, model), finding, apart)
 
 
-def fold(events: Iterable[Event]) -> dict[Key, Status]:
-    """Sum up events of one reader and model; an event that was undone counts as never made."""
+def fold(
+    events: Iterable[Event], finding: str | None = None, apart: frozenset[str] = APART
+) -> dict[Key, Status]:
+    """Sum up events of one reader and model; an event that was undone counts as never made.
+
+    Args:
+        events: oldest first.
+        finding: events of the kinds ``apart`` count only where they are about it; None takes all.
+        apart: what is said of each finding by itself. Where classes exclude each other one own read
+            answers for all of them; where they do not, reads are apart too (``APART_ALL``).
+    """
     rows = list(events)
     undone = {int(e.data["event"]) for e in rows if e.kind == "undo"}
     found: dict[Key, Status] = {}
     for event in rows:
-        if event.kind in CASE_KINDS and event.number not in undone:
+        other = event.kind in apart and finding not in {None, event.data.get("finding", finding)}
+        if event.kind in CASE_KINDS and event.number not in undone and not other:
             found[event.key] = _after(found.get(event.key, Status()), event)
     return found
 
@@ -143,32 +158,33 @@ def fold(events: Iterable[Event]) -> dict[Key, Status]:
 def _after(before: Status, event: Event) -> Status:
     if event.kind == "opened":
         return before
-    last = {"last": event.number}
     if event.kind == "read":
-        return replace(before, read=event.data | {"at": event.at}, **last)
+        # What is answered after the computer's answer was seen is no read of one's own.
+        seen = bool(before.revealed)
+        return before if seen else replace(before, read=event.data | {"at": event.at})
     if event.kind == "revealed":
         return replace(before, revealed=before.revealed or event.at)
     if event.kind == "changed":
-        return replace(before, changed=bool(event.data["changed"]), **last)
+        return replace(before, changed=bool(event.data["changed"]))
     if event.kind == "flag":
-        return replace(before, flagged=bool(event.data["on"]), **last)
-    return replace(before, feedback=event.data | {"at": event.at}, **last)
+        return replace(before, flagged=bool(event.data["on"]))
+    return replace(before, feedback=event.data | {"at": event.at, "number": event.number})
 
 
 COLUMNS = (
-    "note", "user", "model", "image_id", "slice", "own_answer", "own_confidence", "own_seconds",
+    "note", "user", "model", "image_id", "slice", "finding", "own_answer", "own_confidence", "own_seconds",
     "read_at", "revealed_at", "changed_mind", "verdict", "corrected", "reasons", "box",
     "comment", "answered_at", "flagged",
 )  # fmt: skip
 
 
-def export(rows: dict[tuple[str, str, Key], Status], banner: str) -> list[dict[str, Any]]:
-    """Return one flat row per reader, model and case, each with the banner."""
+def export(rows: dict[tuple[str, str, Key, str], Status], banner: str) -> list[dict[str, Any]]:
+    """Return one flat row per reader, model, case and finding, each with the banner."""
     out = []
-    for (user, model, key), status in sorted(rows.items()):
+    for (user, model, key, finding), status in sorted(rows.items()):
         read, said = status.read or {}, status.feedback or {}
         values = (
-            banner, user, model, key[0], key[1], read.get("answer"), read.get("confidence"),
+            banner, user, model, key[0], key[1], finding, read.get("answer"), read.get("confidence"),
             read.get("seconds"), read.get("at"), status.revealed or None, status.changed,
             said.get("verdict"), said.get("corrected"), said.get("reasons"), said.get("box"),
             said.get("note"), said.get("at"), status.flagged,
@@ -183,12 +199,14 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        cells = {k: "" if v is None else _cell(v) for k, v in row.items()}
+        cells = {k: v if type(v) is int else _cell(v) for k, v in row.items()}
         writer.writerow({k: safe_cell(v) for k, v in cells.items()})
     return out.getvalue()
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, list):
         return "; ".join(map(str, value))
     return json.dumps(value, sort_keys=True) if isinstance(value, dict) else str(value)

@@ -1,6 +1,7 @@
 """The review app: sign-in, the choice of evaluation, and the pages that a person's roles open."""
 
 import importlib
+import sqlite3
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,18 +87,26 @@ def nothing(page: Page) -> Callable[[], None]:
 
 def main() -> None:
     """Draw the app."""
-    st.set_page_config(page_title=text.TITLE, layout="wide", initial_sidebar_state="expanded")
+    st.set_page_config(page_title=text.TITLE, layout="wide", initial_sidebar_state="auto")
     frame.banner()
     reader = who.reader()
     if reader is None:
         navigation(None, nothing).run()
         return
-    book = frame.journal()
-    found, name = frame.choose(frame.finished())
+    try:
+        book = frame.journal()
+        choices.current(reader.code, book)
+        who.arrived(reader, book)
+        evaluations = frame.finished()
+        frame.take_up(reader, book, evaluations)
+    except (OSError, sqlite3.Error):
+        navigation(None, nothing).run()
+        st.error(text.NO_JOURNAL)
+        return
+    found, name = frame.choose(evaluations)
     trouble = found if isinstance(found, str) else None
     review = None if isinstance(found, str) else found
     desk = frame.Desk(reader, frame.root(), book, review, name)
-    choices.current(reader.code, book)
 
     def drawn(page: Page) -> Callable[[], None]:
         call = partial(draw, page, desk, trouble)
@@ -105,8 +114,11 @@ def main() -> None:
         return call
 
     chosen = navigation(reader, drawn)
-    who.arrived(reader, book)
+    if st.session_state.get("not_saved"):
+        st.error(text.NOT_SAVED)
     chosen.run()
+    if st.session_state.get("not_saved"):
+        st.toast(text.NOT_SAVED)
 
 
 main()

@@ -1,14 +1,7 @@
-"""Planes for the viewer: opened at full depth, kept for one session, fetched behind tokens.
+"""Where a case's pictures come from, and what is opened ahead of the reader."""
 
-A token is random, belongs to one image of one session, tells nothing, and dies half an hour after
-its last use. Nothing is ever put into an address but tokens and plane numbers.
-"""
-
-import secrets
 import threading
-import time
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,94 +13,11 @@ from medssl.errors import MedsslError
 from medssl.loading import validate
 from medssl.originals import Original, Reader
 from medssl.store import Store, open_store
+from shelf import LISTS, SHELF
 
-IDLE_S = 1800.0
-HELD_BYTES = 1 << 30
-MOST_LISTS = 64
-BYTES = {"i2": 2, "u2": 2, "u1": 1, "f4": 4, "rgb": 3}
-
-
-@dataclass
-class _Held:
-    """One image on the shelf."""
-
-    session: str
-    original: Original
-    used: float = field(default_factory=time.monotonic)
-
-    @property
-    def size(self) -> int:
-        return int(self.original.values.nbytes)
-
-
-class Shelf:
-    """Opened images by token, for all sessions of the server; the longest unused make room."""
-
-    def __init__(self, held_bytes: int = HELD_BYTES, idle_s: float = IDLE_S) -> None:
-        self._held: OrderedDict[str, _Held] = OrderedDict()
-        self._token: dict[tuple[str, str], str] = {}
-        self._room, self._idle = held_bytes, idle_s
-        self._turn = threading.Lock()
-
-    def put(self, session: str, name: str, original: Original) -> str:
-        """Keep an image for a session and return its token; the same name has the same token."""
-        with self._turn:
-            token = self._token.get((session, name)) or secrets.token_urlsafe(24)
-            self._token[session, name] = token
-            self._held[token] = _Held(session, original)
-            self._held.move_to_end(token)
-            self._tidy()
-            return token
-
-    def find(self, session: str, name: str) -> tuple[str, Original] | None:
-        """Return token and image of a session's name, if it is still here."""
-        with self._turn:
-            self._tidy()
-            token = self._token.get((session, name), "")
-            held = self._held.get(token)
-            return None if held is None else (token, self._touch(token, held))
-
-    def plane(self, token: str, number: int) -> bytes | None:
-        """Return the bytes of one plane, little-endian; None where the token or the plane is not."""
-        with self._turn:
-            self._tidy()
-            held = self._held.get(token)
-            if held is None:
-                return None
-            values = self._touch(token, held).values
-        return values[number].tobytes() if 0 <= number < len(values) else None
-
-    def drop(self, session: str) -> None:
-        """Forget everything of a session."""
-        with self._turn:
-            for token in [t for t, h in self._held.items() if h.session == session]:
-                self._forget(token)
-
-    def __len__(self) -> int:
-        """Return how many images are held."""
-        return len(self._held)
-
-    def _touch(self, token: str, held: _Held) -> Original:
-        held.used = time.monotonic()
-        self._held.move_to_end(token)
-        return held.original
-
-    def _tidy(self) -> None:
-        now = time.monotonic()
-        for token in [t for t, h in self._held.items() if now - h.used > self._idle]:
-            self._forget(token)
-        while len(self._held) > 1 and sum(h.size for h in self._held.values()) > self._room:
-            self._forget(next(iter(self._held)))
-
-    def _forget(self, token: str) -> None:
-        self._held.pop(token, None)
-        for name in [n for n, t in self._token.items() if t == token]:
-            del self._token[name]
-
-
-SHELF = Shelf()
 FRONT, AHEAD = Reader(), Reader()
 """One child opens what a person waits for, another what comes next."""
+CHANGED = "The file of this picture is not the one that was read in: it changed since."
 
 
 @dataclass(frozen=True)
@@ -123,9 +33,19 @@ class Source:
             return None, "The pictures of this hospital are not on this machine."
         found = reader.open(self.cohort, image_id)
         if isinstance(found, Original):
-            return found, ""
-        small = self.stored(image_id)
-        return small, found
+            known = self._digest(image_id)
+            if known is None or known == found.facts["source"]:
+                return found, ""
+            found = CHANGED
+        return self.stored(image_id), found
+
+    def _digest(self, image_id: str) -> str | None:
+        """Return the digest of the files that the store was made from; None where it is not known."""
+        found = _store(self.cohort, self.decode) if self.cohort is not None else None
+        rows = found[1].get(image_id, []) if found is not None else []
+        if found is None or not rows:
+            return None
+        return str(found[0].index.column("source")[rows[0]].as_py())
 
     def stored(self, image_id: str) -> Original | None:
         """Return the planes that the model was shown, as it was shown them."""
@@ -203,51 +123,46 @@ def opened(
     name = f"{source.cohort}|{image_id}"
     found = SHELF.find(session, name)
     if found is not None:
-        return found[0], found[1], _remarks.get(found[0], "")
+        return found
     original, remark = source.original(image_id, reader)
     if original is None:
         return remark
-    token = SHELF.put(session, name, original)
-    _remarks[token] = remark
-    return token, original, remark
-
-
-_remarks: dict[str, str] = {}
-
-
-_lists: dict[str, tuple[str, Source, list[tuple[str, int]]]] = {}
+    spare = reader is AHEAD
+    return SHELF.put(session, name, original, remark, spare=spare), original, remark
 
 
 def thumbs(source: Source, session: str, keys: list[tuple[str, int]]) -> str:
     """Return the address below which a session's list finds the small pictures of its cases."""
-    for token, (owner, known, held) in _lists.items():
-        if (owner, known.cohort, known.decode) == (
-            session,
-            source.cohort,
-            source.decode,
-        ) and held is keys:
-            return f"/thumbs/{token}"
-    token = secrets.token_urlsafe(24)
-    _lists[token] = session, source, keys
-    while len(_lists) > MOST_LISTS:
-        del _lists[next(iter(_lists))]
-    return f"/thumbs/{token}"
+    made = LISTS.put(session, str(source.cohort), source.thumbnail, keys)
+    return f"/thumbs/{made}"
 
 
-def thumb(token: str, number: int) -> bytes | None:
-    """Return one small picture, 8 bits a pixel; None where the token or the case is not."""
-    found = _lists.get(token)
-    if found is None or not 0 <= number < len(found[2]):
-        return None
-    made = found[1].thumbnail(found[2][number])
-    return None if made is None else made.tobytes()
+def leave(session: str) -> None:
+    """Put away everything of a session: its tokens open nothing any more."""
+    SHELF.drop(session)
+    LISTS.drop(session)
+
+
+_under_way: set[tuple[str, str]] = set()
+_turn = threading.Lock()
 
 
 def ahead(source: Source, session: str, images: list[str]) -> None:
-    """Open the images that come next while the present one is read."""
-    todo = [i for i in images if SHELF.find(session, f"{source.cohort}|{i}") is None]
+    """Open the images that come next while the present one is read, each once."""
+    with _turn:
+        todo = [
+            i for i in images
+            if (session, i) not in _under_way and SHELF.find(session, f"{source.cohort}|{i}") is None
+        ]  # fmt: skip
+        _under_way.update((session, i) for i in todo)
+
+    def work() -> None:
+        for image in todo:
+            try:
+                opened(source, session, image, AHEAD)
+            finally:
+                with _turn:
+                    _under_way.discard((session, image))
+
     if todo:
-        work = threading.Thread(
-            target=lambda: [opened(source, session, i, AHEAD) for i in todo], daemon=True
-        )
-        work.start()
+        threading.Thread(target=work, daemon=True).start()

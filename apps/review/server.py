@@ -13,19 +13,19 @@ from starlette.routing import Route
 sys.path.insert(0, str(Path(__file__).parent))
 
 import door
-import pixels
+from shelf import LISTS, SHELF
 
 QUIET = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def plane(request: Request) -> Response:
     """Return one plane, or 410 where its token is unknown or was put away."""
-    return _answer(pixels.SHELF.plane(request.path_params["token"], request.path_params["k"]))
+    return _answer(SHELF.plane(request.path_params["token"], request.path_params["k"]))
 
 
 def thumb(request: Request) -> Response:
     """Return one small picture of a list."""
-    return _answer(pixels.thumb(request.path_params["token"], request.path_params["k"]))
+    return _answer(LISTS.thumb(request.path_params["token"], request.path_params["k"]))
 
 
 def _answer(found: bytes | None) -> Response:

@@ -59,23 +59,37 @@ WHO_WRONG = (
 
 # --- any page ---
 TROUBLE = (
-    "This page could not be drawn. Nothing that you saved is lost. Choose another page, or tell whoever "
-    "runs this server to look at its log."
+    "This page could not be drawn. What was saved before is not lost; your last step may not have been "
+    "saved. Choose another page, or tell whoever runs this server to look at its log."
 )
+NOT_SAVED = (
+    "Your last answer was NOT saved: the file of answers cannot be written (is the disk full?). Tell "
+    "whoever runs this server, and answer again."
+)
+NO_JOURNAL = (
+    "The file of answers cannot be opened or written, so nothing could be kept. Tell whoever runs this "
+    "server: MEDSSL_FEEDBACK names its place; folder and disk must allow writing."
+)
+GONE = (
+    "The evaluation that you were reading is being made anew, or was removed. What you saved is kept. "
+    "Choose another evaluation, or wait until it is back."
+)
+CHOOSE_ANOTHER = "Choose another evaluation"
+TOO_FAST = "That key came before the next picture was in sight, so it was not counted."
 
 # --- worklist ---
 WORKLIST_WHY = "Choose a case to read. The least certain come first."
 WAITING = (
-    "**{waiting}** of {total} cases wait for your read. {unlike} look unlike the images the computer "
+    "**{waiting}** of {total} cases wait for you. {unlike} look unlike the images the computer "
     "learnt from."
 )
 ALL_READ = (
-    "You have read all {total} cases. {unlike} look unlike the images the computer learnt from."
+    "You have seen all {total} cases. {unlike} look unlike the images the computer learnt from."
 )
 SHOW_ONLY = "Show only"
 CHIPS = {
     "waiting": "not read yet",
-    "unsure": "unsure",
+    "unsure": "unsure (of those you have read)",
     "unlike": "unlike the images it learnt from",
     "differ": "my read differs from the computer's",
     "flagged": "flagged by me",
@@ -84,7 +98,7 @@ CHIPS = {
 ORDER = "Order"
 ORDERS = {
     "uncertain": "least certain first",
-    "chance": "highest chance first",
+    "chance": "highest chance first (of those you have read)",
     "unlike": "most unlike first",
     "code": "by code",
 }
@@ -102,7 +116,6 @@ LABEL_SLICE = "image {k}"
 UNKNOWN_VIEW = "no view stated"
 FIRST_DAY, LATER = "first study", "{days} days later"
 YEAR_DAY = "{year}, {when}"
-TOO_OLD = "Its list of cases cannot be opened: {why}"
 
 # --- answers in words ---
 WORD = {
@@ -113,11 +126,10 @@ WORD = {
 WORD_PRESENT = {"likely": "Likely present", "not likely": "Not likely", "unsure": "Unsure"}
 PERCENT = "{chance} %"
 PERCENT_RANGE = "{chance} % ({lower} to {upper})"
-LESS_THAN_ONE, MORE_THAN_99 = "less than 1", "more than 99"
+LESS_THAN_ONE, MORE_THAN_99 = "fewer than 1", "more than 99"
 
 # --- case ---
 CASE_WHY = "Read the image first. Then see what the computer says and how far to trust it here."
-NO_CASE = "Choose a case on the worklist first."
 CASE_PLACE = "Case {k} of {n}"
 IMAGE_OF = "image {k} of {n} for this patient"
 NEXT, PREVIOUS, BACK = "Next case", "Previous case", "Worklist"
@@ -136,7 +148,6 @@ AT_DETECTOR = "Distances are measured at the detector, not in the patient."
 READ_FIRST = "Your read first"
 YOUR_READ = "Is {finding} there?"
 YOUR_ANSWER = "What do you see?"
-YOUR_CONFIDENCE = "How sure are you?"
 SCALE = (
     ("absent", 5, "Surely not"),
     ("absent", 3, "Probably not"),
@@ -144,7 +155,6 @@ SCALE = (
     ("present", 3, "Probably"),
     ("present", 5, "Surely"),
 )
-CONFIDENCE = ("1 guess", "2", "3", "4", "5 certain")
 CANNOT_TELL = "Can't tell"
 THEN_REVEAL = "Your answer is saved, and the computer's is shown."
 SKIP = "Show without my read"
@@ -159,16 +169,19 @@ DO_NOT_USE = (
 )
 CANNOT_SAY = "Nobody can say yet how far to trust this model at this hospital."
 AFTER_ADJUSTMENT = "At this hospital this model is to be used only after adjustment."
-CHECKED_HERE = "Of 100 past cases at this hospital that it scored like this one, about {n} had {finding}{range}."
+CHECKED_HERE = (
+    "Of 100 past cases at this hospital that got a like figure from it, {n} had {finding}{range}."
+)
 CHECKED_SOURCE = (
-    "Of 100 cases at the hospitals it learnt from that it scored like this one, about {n} had "
+    "Of 100 cases at the hospitals it learnt from that got a like figure from it, {n} had "
     "{finding}{range}. This has not been checked here."
 )
 CHECKED_NOWHERE = (
     "This is the computer's own figure. It has not been checked against confirmed answers."
 )
-RANGE = ", between {lower} and {upper}"
-DOTS_ALT = "100 dots, {n} of them filled: about {n} of 100 such cases had {finding}."
+ABOUT = "about {n}"
+RANGE = " (between {lower} and {upper})"
+DOTS_ALT = "100 dots, {n} of them filled: the chance of {finding}."
 LINE = "The line is drawn at {line} on the computer's own scale; this case has {score} and **{would}** be flagged."
 WOULD, WOULD_NOT = "would", "would not"
 UNSURE_CARD = {
@@ -178,6 +191,10 @@ UNSURE_CARD = {
         "it. Read as you normally would."
     ),
     "line": "**Unsure.** This case lies close to the line. Read as you normally would.",
+    "against": (
+        "**Unsure.** Its own scale says one thing, and what became of such cases says another. Read as you "
+        "normally would."
+    ),
 }
 UNLIKE_CARD = (
     "**Unlike the images it learnt from.** It lies farther out than {percent} of 100 pictures it was "
@@ -194,7 +211,10 @@ WHERE_WHY = (
 )
 WHERE_BUTTON = "Find where it looked"
 WHERE_SWITCH = "Press H in the image to switch it on and off."
-WHERE_CHANGE = "Hiding the brightest area moves the chance by {points} points of 100."
+WHERE_CHANGE = (
+    "Hiding the brightest area moves the computer's own figure {way} by {points} points of 100."
+)
+UP, DOWN = "up", "down"
 WHERE_FLAT = "No single area matters to the answer."
 WHERE_SAME = (
     "Checked: a model that has learnt nothing gives much the same picture here. Do not read anything "
@@ -252,8 +272,6 @@ SENTENCE_LIKE = {
     True: "The image is unlike those it learnt from, so this may well be wrong.",
     False: "The image is not unlike those it learnt from.",
 }
-SENTENCE_VERDICT = "What the check at this hospital says of the model: {verdict}."
-SENTENCE_LOW = "It calls this likely by its own scale, yet fewer than half of such cases had it."
 # What a figure of the picture says when it is smaller, and when it is larger, than nearly all at home.
 FIGURES = {
     "brightness": ("darker overall", "brighter overall"),
@@ -266,4 +284,12 @@ FIGURES = {
     "left_right_difference": ("left and right differ", "left and right differ"),
     "entropy": ("fewer grey levels", "more grey levels"),
     "padding": ("a squarer picture", "a narrower picture"),
+}
+
+# --- what the check at this hospital says ---
+VERDICT_WORDS = {
+    "do not use here": "Do not use it at this hospital.",
+    "cannot tell": "It cannot be told yet whether it holds at this hospital.",
+    "use after local adjustment": "To be used only after adjustment to this hospital.",
+    "use as is": "At this hospital it holds.",
 }

@@ -4,15 +4,9 @@
 TRUST_WHY = (
     "Four questions about this model at this hospital, answered on patients it has never seen."
 )
-CHECKED_ON = "Checked on **{patients}** patients of {sites}{when}."
+CHECKED_ON = "Checked on **{patients}** patients with a confirmed answer of {sites}{when}."
 CHECKED_WHEN = ", studies from {since} to {until}"
 NOT_CHECKED = "There are no confirmed answers of this hospital, so nobody can say yet how well the model does here."
-VERDICT_WORDS = {
-    "do not use here": "Do not use it here.",
-    "cannot tell": "It cannot be told yet whether it holds here.",
-    "use after local adjustment": "To be used only after adjustment to this hospital.",
-    "use as is": "It holds here.",
-}
 OF_HUNDRED = "{value} ({lower} to {upper})"
 AT_HOME, HERE, ALL_HERE = "at home", "here", "all here"
 CARD_RANK = "Does it rank sick above well?"
@@ -50,6 +44,18 @@ LIKE_DIFFERENT = "As a whole they differ from those of the other hospital by mor
 LIKE_ALT = "Of 100 images, how many are unlike:"
 EXPECTED = "expected"
 CARD_NONE = "There are no confirmed answers here to say."
+CARD_ALIKE = "All confirmed answers here are the same, so this cannot be told."
+CORRECTED_THERE = "The page of a case shows the chance as corrected by what happened here."
+GROUPS_LEAVES = (
+    "It raises most false alarms for {group}: of 100 without {finding} it leaves **{hundred}** alone; of all "
+    "here {all}. {patients} patients."
+)
+GROUP_WORDS = {
+    "quality": "image quality",
+    "site": "hospital",
+    "manufacturer": "maker",
+    "age_band": "age",
+}
 MISSES = "What it misses"
 MISSES_OF = "Of 100 images with {finding} it misses **{hundred}**. Those it was surest about:"
 OPEN_CASE = "Open"
@@ -122,7 +128,7 @@ FAIL_SITE = "It can tell from which hospital an image comes ({hundred} times in 
 FAIL_NONE = "Nothing of that kind was found. That is no proof that there is nothing."
 V_WHAT, V_WHICH = "what", "which"
 V_MODEL, V_SOFTWARE, V_REPORT = (
-    "model (first half of its fingerprint)",
+    "model (first 16 digits of its fingerprint)",
     "software",
     "report written",
 )
@@ -130,25 +136,30 @@ WHO_TO_CALL = "Questions: whoever runs this server. Write their name and number 
 CARD = "Model card (CARD.md)"
 
 # --- tour ---
-TOUR_WHY = "Three cases of this hospital. Say to yourself what you see, then look at the computer's answer."
+TOUR_WHY = "A few cases of this hospital. Say to yourself what you see, then look at the computer's answer."
 TOUR_NONE = (
     "There is no case here to show: the tour needs confirmed answers, or images that look unusual."
 )
 TOUR_PLACE = "Stop {k} of {n}"
 TOUR_SHOW, TOUR_ON = "Show the computer's answer", "Go on"
 TOUR_QUESTION = {
-    "right": "**A case it gets right.** Is {finding} there? What would you want to know before you trust it?",
-    "wrong": "**Look closely.** Is {finding} there? How sure are you?",
+    "right": "**Is {finding} there?** What would you want to know before you trust the computer's answer?",
+    "alarm": "**Look closely.** Is {finding} there? How sure are you?",
+    "miss": "**Look closely.** Is {finding} there? How sure are you?",
     "unlike": "**Something is different here.** What is unusual about this image?",
 }
 TOUR_LESSON = {
     "right": (
-        "It agrees with the confirmed answer, and is sure. How many of a hundred such answers are right "
-        "stands on the page about trust. One case proves nothing."
+        "It agrees with the confirmed answer. How many of a hundred such answers are right stands on the "
+        "page about trust. One case proves nothing."
     ),
-    "wrong": (
-        "**It is sure, and wrong.** A high percentage is no proof, and a bright area on the map is none "
-        "either. What would have warned you? Your own read, made first."
+    "alarm": (
+        "**It is sure, and wrong: a false alarm.** A high percentage is no proof, and a bright area on the "
+        "map is none either. What would have warned you? Your own read, made first."
+    ),
+    "miss": (
+        "**It is sure, and wrong: it missed the finding.** A low percentage is no proof that nothing is "
+        "there. What would have warned you? Your own read, made first."
     ),
     "unlike": (
         "It lies farther out than nearly all images the model was tested on. Its answer rests on little "

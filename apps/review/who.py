@@ -4,12 +4,13 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
+import pixels
 import text
 import text_settings
 from journal import Journal
@@ -67,10 +68,21 @@ def arrived(who: Reader, journal: Journal) -> None:
     with st.sidebar.container(key="who"):
         st.text(text_settings.HERE.format(name=who.shown))
         if who.signed_in:
-            st.button(text.SIGN_OUT, on_click=st.logout, key="sign_out")
+            st.button(text.SIGN_OUT, on_click=_leave, args=(st.logout,), key="sign_out")
             return
         st.caption(text_settings.LOCAL_NAME)
-        st.button(text_settings.CHANGE_READER, on_click=st.session_state.clear, key="sign_out")
+        st.button(
+            text_settings.CHANGE_READER,
+            on_click=_leave,
+            args=(st.session_state.clear,),
+            key="sign_out",
+        )
+
+
+def _leave(how: Callable[[], None]) -> None:
+    """Put this session's pictures away, then go."""
+    pixels.leave(str(st.session_state.get("session", "")))
+    how()
 
 
 def _signed_in() -> Reader | None:

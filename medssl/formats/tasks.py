@@ -66,18 +66,23 @@ def read_pixels(paths: list[Path]) -> Pixels:
         return nifti.pixels(paths[0]) if kind == "nifti" else raster.pixels(paths[0])
 
 
-def decode(paths: list[Path], settings: dict[str, Any]) -> Result:
-    """Stored planes of one image or volume, and the digest of the bytes they came from."""
+def _digest(paths: list[Path]) -> str:
+    """Return one SHA-256 over all files of an image, both halves of a pair included."""
     source = hashlib.sha256()
     for path in (half for whole in paths for half in nifti.sources(whole)):
         source.update(path.read_bytes())
+    return source.hexdigest()
+
+
+def decode(paths: list[Path], settings: dict[str, Any]) -> Result:
+    """Stored planes of one image or volume, and the digest of the bytes they came from."""
     for path, expected in zip(paths, settings.get("identities", ()), strict=False):
         dicom.check_identity(path, expected)
     config = {k: v for k, v in settings.items() if k != "identities"}
     pixels = read_pixels(paths)
     made = prepare(pixels, DecodeConfig.model_validate(config))
     data = {
-        "source": source.hexdigest(),
+        "source": _digest(paths),
         "slice_index": made.slice_index,
         "low": made.low,
         "high": made.high,
@@ -98,7 +103,7 @@ def show(paths: list[Path], settings: dict[str, Any]) -> Result:
     pixels = read_pixels(paths)
     facts, values = display.shown(pixels)
     single = len(paths) == 1 and pixels.affine_lps is None
-    facts["calibrated"] = True
+    facts |= {"calibrated": True, "source": _digest(paths)}
     if single:
         letters, facts["calibrated"], colour = display.beside(paths[0], kind_of(paths[0]))
         facts["letters"] = facts["letters"] or letters

@@ -192,8 +192,10 @@ def on_top(page):
     """Whether the banner is in sight and nothing lies over it."""
     return page.evaluate(
         """(words) => { for (const e of document.querySelectorAll('.st-key-banner strong')) {
-        const r = e.getBoundingClientRect();
+        const home = e.closest('.st-key-banner'), r = e.getBoundingClientRect();
+        home.style.pointerEvents = 'auto';
         const hit = document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2);
+        home.style.pointerEvents = '';
         if (e.textContent === words && r.width > 0 && (hit === e || e.contains(hit))) return true; }
         return false; }""",
         text.BANNER,

@@ -40,7 +40,7 @@ def show(desk: Desk) -> None:
         (home, source, pages.TESTED_HOME), (here, cohort, pages.TESTED_HERE),
     ):  # fmt: skip
         if row is not None:
-            told = {"sites": _names(about["sites"]), "patients": about["patients"]}
+            told = {"sites": _names(about["sites"]), "patients": row["patients"]}
             st.markdown(words.format(**told, hundred=hundred(row)))
     st.subheader(pages.FAILURES, anchor=False)
     st.markdown(pages.FAILURES_WORDS)
@@ -55,8 +55,10 @@ def show(desk: Desk) -> None:
 
 
 def _images(report: dict[str, Any]) -> str:
-    words = [c for c in report["shift"].get("columns", []) if c.get("column") == "modality"]
-    levels = words[0].get("levels") if words else None
+    found = [c for c in report["shift"].get("columns", []) if c.get("column") == "modality"]
+    told = found[0] if found else {}
+    pairs = zip(told.get("levels") or [], told.get("source_share") or [], strict=False)
+    levels = [level for level, share in pairs if share]
     return escape(", ".join(map(str, levels))) if levels else pages.IMAGES_LIKE
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 import similar
 import text
 from clinician import drawn, maps, panes, stand_out
-from evaluations import LIKELY, UNSURE, Answer, Review, short
+from evaluations import UNSURE, Answer, Review, short
 from frame import Desk, escape
 from journal import Status
 from medssl.errors import MedsslError
@@ -27,6 +27,17 @@ def percent(share: float) -> str:
     if share > 0.99:
         return text.MORE_THAN_99
     return str(round(100 * share))
+
+
+def about(share: float) -> str:
+    """Return a share of a hundred as it stands in a sentence."""
+    words = percent(share)
+    return text.ABOUT.format(n=words) if words.isdecimal() else words
+
+
+def figure(share: float) -> str:
+    """Return the computer's own figure in per cent, with a decimal near the ends."""
+    return f"{100 * share:.1f}" if min(share, 1 - share) < 0.1 else f"{100 * share:.0f}"
 
 
 def range_words(value: float, lower: float, upper: float) -> str:
@@ -68,7 +79,8 @@ def panel(desk: Desk, case: int, status: Status) -> None:
     if found.is_unlike:
         reasons = stand_out.of(review, case)
         told = text.UNLIKE_REASON.format(what=", ".join(reasons)) if reasons else ""
-        st.info(text.UNLIKE_CARD.format(percent=math.floor(found.unlike or 0), reasons=told))
+        far = min(99, math.floor(found.unlike or 0))
+        st.info(text.UNLIKE_CARD.format(percent=far, reasons=told))
     if status.read is not None:
         _changed(desk, case, status)
 
@@ -84,13 +96,15 @@ def _dots(review: Review, found: Answer, name: str) -> None:
     words = {"here": text.CHECKED_HERE, "source": text.CHECKED_SOURCE}.get(
         found.checked, text.CHECKED_NOWHERE
     )
-    told = words.format(n=percent(found.chance), finding=escape(finding), range=between)
+    told = words.format(n=about(found.chance), finding=escape(finding), range=between)
     st.caption(told)
 
 
 def _line(found: Answer) -> None:
     would = text.WOULD if found.flagged else text.WOULD_NOT
-    line, score = (f"{100 * v:.0f}" for v in (found.line, found.score))
+    line, score = figure(found.line), figure(found.score)
+    if line == score:
+        line, score = (f"{100 * v:.2f}" for v in (found.line, found.score))
     st.caption(text.LINE.format(line=line, score=score, would=would))
 
 
@@ -100,10 +114,7 @@ def _changed(desk: Desk, case: int, status: Status) -> None:
     def save() -> None:
         said = st.session_state[key]
         if said is not None:
-            data = {"changed": said == text.YES}
-            desk.journal.add(
-                desk.reader.code, "changed", data, model=desk.at.model, key=desk.at.keys[case]
-            )
+            desk.note("changed", {"changed": said == text.YES}, desk.at.keys[case])
 
     before = None if status.changed is None else (text.YES if status.changed else text.NO)
     st.segmented_control(text.CHANGED, (text.YES, text.NO), default=before, key=key, on_change=save)
@@ -176,8 +187,6 @@ def sentence(desk: Desk, case: int) -> str:
         text.SENTENCE.format(words=escape(word_of(review, found.word, name)), chance=chance(found)),
         text.SENTENCE_LINE[found.flagged],
         text.SENTENCE_LIKE[found.is_unlike],
-        text.SENTENCE_VERDICT.format(verdict=escape(review.report["verdict"]["answer"])),
+        text.VERDICT_WORDS.get(str(review.report["verdict"]["answer"]), text.CANNOT_SAY),
     ]
-    if found.word == LIKELY and found.chance < 0.5:
-        parts.append(text.SENTENCE_LOW)
     return " ".join(parts)

@@ -17,6 +17,7 @@ from settings import choices
 from viewer import viewer
 
 VIEWER = "viewer"
+STEPS = {"next": 1, "previous": -1}
 
 
 def show(desk: Desk) -> None:
@@ -29,16 +30,18 @@ def show(desk: Desk) -> None:
     order = order_of(review, desk.name)
     case = case_at_hand(review, order)
     key = review.keys[case]
-    standing = desk.journal.standing(desk.reader.code, review.model)
-    status = standing.get(key, Status())
+    status = desk.standing().get(key, Status())
     _note_opened(desk, key)
+    if not read.is_on() and not status.revealed:
+        desk.note("revealed", {"before": "read"}, key)
+        status = desk.standing()[key]
     _navigation(review, order, case)
     left, right = st.columns([2, 1], gap="medium")
     shown = read.is_shown(status)
     with left:
         _picture(desk, case, order, status, shown=shown)
     with right:
-        feedback.saved_before()
+        feedback.saved_before(desk)
         if not shown:
             read.ask(desk, case)
             return
@@ -115,6 +118,7 @@ def _picture(desk: Desk, case: int, order: list[int], status: Status, *, shown: 
         st.warning(text.NO_PICTURE.format(why=made))
         return
     remark = made.pop("remark")
+    st.session_state["in_sight"] = made["id"]
     act = functools.partial(_act, desk, case, order, status)
     viewer(made, VIEWER, on_act=act, on_box=functools.partial(_box, desk, case))
     if st.session_state.pop("to_worklist", False):
@@ -132,27 +136,43 @@ def _told(name: str) -> Any:
 
 
 def _act(desk: Desk, case: int, order: list[int], status: Status) -> None:
-    """Do what a key in the viewer asks for."""
+    """Do what keys in the viewer asked for, each once and in turn.
+
+    A message carries the keys before it too. A verdict counts for the picture that was in sight when
+    its key was pressed; where that is no longer the case at hand, it is refused and said.
+    """
     told = _told("act")
-    what = told.get("what") if isinstance(told, dict) else None
-    review = desk.at
-    if what == "next":
-        step(review, order, 1)
-    elif what == "previous":
-        step(review, order, -1)
+    if not isinstance(told, dict):
+        return
+    done = int(st.session_state.get("acts_done", 0))
+    fresh = [a for a in (*told.get("earlier", []), told) if int(a["n"]) > done]
+    for act in fresh:
+        st.session_state["acts_done"] = int(act["n"])
+        in_sight = act.get("id") == st.session_state.get("in_sight")
+        at_hand = case_at_hand(desk.at, order) == case
+        _do(desk, case, order, status, act, still=in_sight and at_hand)
+
+
+def _do(
+    desk: Desk, case: int, order: list[int], status: Status, act: dict[str, Any], *, still: bool
+) -> None:
+    what, review = str(act["what"]), desk.at
+    if what in STEPS:
+        step(review, order, STEPS[what])
     elif what == "list":
         st.session_state["to_worklist"] = True
     elif what == "habit":
-        _keep_habit(desk, str(told.get("value")))
+        _keep_habit(desk, str(act.get("value")))
+    elif what not in ("flag", "reveal", *feedback.ACTS):
+        return
+    elif not still:
+        st.toast(text.TOO_FAST)
     elif what == "flag":
         feedback.flag(desk, case, on=not status.flagged)
-    elif what == "reveal" and not read.is_shown(status):
+    elif not read.is_shown(status):
         st.toast(text.READ_BEFORE)
     elif what in feedback.ACTS:
-        if not read.is_shown(status):
-            st.toast(text.READ_BEFORE)
-        else:
-            feedback.say(desk, case, what, functools.partial(step, review, order, 1))
+        feedback.say(desk, case, what, functools.partial(step, review, order, 1))
 
 
 def _keep_habit(desk: Desk, drag: str) -> None:
@@ -176,4 +196,5 @@ def _note_opened(desk: Desk, key: Key) -> None:
     if st.session_state.get("opened", (None,))[0] == key:
         return
     st.session_state["opened"] = (key, datetime.now(UTC))
-    desk.journal.add(desk.reader.code, "opened", {}, model=desk.at.model, key=key)
+    st.session_state.pop("box", None)
+    desk.note("opened", {"run": frame.tag(desk.at.run.path)}, key)

@@ -23,13 +23,17 @@ def say(desk: Desk, case: int, verdict: str, go_on: Callable[[], None]) -> None:
     A disagreement is saved with what follows from it (the other of two answers, a miss or a false
     alarm), and stays to be told more of.
     """
+    before = desk.standing().get(desk.at.keys[case], Status()).feedback
+    if verdict == "disagree" and before is not None and before["verdict"] == verdict:
+        st.session_state["disagreeing"] = desk.at.keys[case]
+        return
     if verdict == "disagree":
         data = {"verdict": verdict, "box": _drawn(desk.at.keys[case])}
         _save(desk, case, data | implied(desk.at, case, desk.name))
         st.session_state["disagreeing"] = desk.at.keys[case]
         return
-    _save(desk, case, {"verdict": verdict})
-    if st.session_state.get("habit_go_on", True):
+    saved = _save(desk, case, {"verdict": verdict})
+    if saved and st.session_state.get("habit_go_on", True):
         go_on()
 
 
@@ -44,49 +48,49 @@ def implied(review: Review, case: int, name: str) -> dict[str, Any]:
     return {"corrected": name, "reasons": [text.MISSED]}
 
 
-def _save(desk: Desk, case: int, data: dict[str, Any]) -> None:
+def _save(desk: Desk, case: int, data: dict[str, Any]) -> bool:
+    """Write a verdict; return whether it is on the disk."""
     key = desk.at.keys[case]
-    number = desk.journal.add(
-        desk.reader.code, "feedback", {"finding": desk.name, **data}, model=desk.at.model, key=key
-    )
-    st.session_state["saved"] = (number, key, data["verdict"], datetime.now(UTC))
-    st.session_state.pop("disagreeing", None)
+    number = desk.note("feedback", data, key)
+    if number:
+        saved = (number, key, data["verdict"], datetime.now(UTC), desk.at.model)
+        st.session_state["saved"] = saved
+        st.session_state.pop("disagreeing", None)
+    return bool(number)
 
 
 def flag(desk: Desk, case: int, *, on: bool) -> None:
     """Mark a case for later, or take the mark away."""
-    key = desk.at.keys[case]
-    desk.journal.add(desk.reader.code, "flag", {"on": on}, model=desk.at.model, key=key)
+    desk.note("flag", {"on": on}, desk.at.keys[case])
 
 
-def undo(desk: Desk, number: int) -> None:
+def undo(desk: Desk, number: int, model: str) -> None:
     """Take one event back; it stays on record, and so does this."""
-    desk.journal.add(desk.reader.code, "undo", {"event": number}, model=desk.at.model)
-    st.session_state.pop("saved", None)
-    st.toast(text.UNDONE)
+    if desk.journal.add(desk.reader.code, "undo", {"event": number}, model=model):
+        st.session_state.pop("saved", None)
+        st.toast(text.UNDONE)
 
 
-def saved_before() -> None:
+def saved_before(desk: Desk) -> None:
     """After going on by itself, say what was saved on the case before, with a way back."""
     saved = st.session_state.get("saved")
     if saved is None or saved[1] == st.session_state.get("case"):
         return
     if (datetime.now(UTC) - saved[3]).total_seconds() > UNDO_S:
         return
+
+    def back() -> None:
+        undo(desk, saved[0], saved[4])
+        if saved[4] == desk.at.model:
+            st.session_state["case"] = saved[1]
+
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(text.SAVED_BEFORE.format(verdict=text.VERDICTS[saved[2]]))
-        if st.button(text.UNDO, key=f"undo_before_{saved[0]}"):
-            st.session_state["undo"] = saved[0]
-            st.session_state["case"] = saved[1]
-            st.rerun()
+        st.button(text.UNDO, key=f"undo_before_{saved[0]}", on_click=back)
 
 
 def bar(desk: Desk, case: int, status: Status, go_on: Callable[[], None]) -> None:
     """Draw the three verdicts, what a disagreement needs, the flag and undo."""
-    waiting = st.session_state.pop("undo", None)
-    if waiting is not None:
-        undo(desk, waiting)
-        st.rerun()
     st.markdown(f"**{text.FEEDBACK}**")
     said = status.feedback["verdict"] if status.feedback is not None else ""
     with st.container(horizontal=True):
@@ -110,11 +114,14 @@ def bar(desk: Desk, case: int, status: Status, go_on: Callable[[], None]) -> Non
 
 def _saved(desk: Desk, case: int, status: Status) -> None:
     said = status.feedback or {}
-    time = str(said["at"])[11:19]
+    time, number = str(said["at"])[11:19], int(said["number"])
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(text.SAVED.format(time=time, verdict=text.VERDICTS[said["verdict"]]))
         st.button(
-            text.UNDO, key=f"undo_{case}_{status.last}", on_click=undo, args=(desk, status.last)
+            text.UNDO,
+            key=f"undo_{case}_{number}",
+            on_click=undo,
+            args=(desk, number, desk.at.model),
         )
     details = [
         corrections(desk.at).get(str(said.get("corrected")), ""),
@@ -129,24 +136,31 @@ def _why(desk: Desk, case: int, status: Status) -> None:
     """Ask what is wrong: corrected answer, reasons, box and note, saved together."""
     key = desk.at.keys[case]
     before = status.feedback or {}
-    with st.form(f"why_{case}", border=True):
+    keep: Any = {"persist_state": "session"}
+    with st.container(border=True):
         options = corrections(desk.at)
         held = before.get("corrected")
         place = list(options).index(held) if held in options else None
-        corrected = st.selectbox(text.CORRECTED, list(options.values()), index=place)
+        corrected = st.selectbox(
+            text.CORRECTED, list(options.values()), index=place, key=f"right_{case}", **keep
+        )
         reasons = st.pills(
             text.REASONS_ASK,
             text.REASONS,
             selection_mode="multi",
             default=[r for r in before.get("reasons") or [] if r in text.REASONS],
+            key=f"reasons_{case}",
+            **keep,
         )
         drawn = _drawn(key) or before.get("box")
         if drawn:
             st.caption(text.BOX.format(image=drawn["slice"] + 1, **drawn))
         else:
             st.caption(text.NO_BOX)
-        note = st.text_area(text.NOTE, value=before.get("note", ""), max_chars=2000)
-        if st.form_submit_button(text.SAVE, type="primary"):
+        note = st.text_area(
+            text.NOTE, value=before.get("note", ""), max_chars=2000, key=f"note_{case}", **keep
+        )
+        if st.button(text.SAVE, type="primary", key=f"save_{case}"):
             value = next((v for v, words in options.items() if words == corrected), None)
             data = {"verdict": "disagree", "corrected": value, "reasons": list(reasons or [])}
             _save(desk, case, data | {"box": drawn, "note": note.strip()})

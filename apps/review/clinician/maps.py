@@ -95,7 +95,8 @@ def explain(desk: Desk, case: int) -> None:
         st.write(text.WHERE_FLAT)
         return
     st.write(text.WHERE_SWITCH)
-    st.write(text.WHERE_CHANGE.format(points=f"{100 * abs(found.change):.0f}"))
+    way = text.DOWN if found.change >= 0 else text.UP
+    st.write(text.WHERE_CHANGE.format(way=way, points=f"{100 * abs(found.change):.0f}"))
     if found.random is None:
         st.write(text.WHERE_UNCHECKED)
     else:

@@ -22,7 +22,7 @@ def show(desk: Desk) -> None:
     """Draw the page."""
     review = desk.at
     frame.head(text.REVIEW_TITLES["mine"], pages.MINE_WHY, review)
-    mine = desk.journal.standing(desk.reader.code, review.model)
+    mine = desk.standing()
     own = {k: s for k, s in mine.items() if s.revealed or s.feedback is not None or s.flagged}
     if not own:
         st.info(pages.MINE_NONE)
@@ -72,12 +72,14 @@ def _row(review: Review, name: str, key: Key, status: Status) -> dict[str, Any]:
     }
 
 
-def by_reader(events: list[Event]) -> dict[str, dict[Key, Status]]:
-    """Return every reader's standing."""
+def by_reader(
+    events: list[Event], finding: str, apart: frozenset[str]
+) -> dict[str, dict[Key, Status]]:
+    """Return every reader's standing for one finding."""
     parts: dict[str, list[Event]] = {}
     for event in events:
         parts.setdefault(event.user, []).append(event)
-    return {user: fold(mine) for user, mine in parts.items()}
+    return {user: fold(mine, finding, apart) for user, mine in parts.items()}
 
 
 def shared(
@@ -99,7 +101,7 @@ def shared(
 
 def _colleagues(desk: Desk, own: dict[Key, Status]) -> None:
     review = desk.at
-    everyone = by_reader(desk.journal.events(model=review.model))
+    everyone = by_reader(desk.journal.events(model=review.model), desk.name, review.apart)
     everyone.pop(desk.reader.code, None)
     pairs = shared(own, everyone)
     st.subheader(pages.COLLEAGUES, anchor=False)
@@ -135,19 +137,9 @@ def words_of_kappa(pairs: list[tuple[Key, str, str]]) -> str:
 
 
 def _export(desk: Desk, own: dict[Key, Status]) -> None:
-    review = desk.at
     st.subheader(pages.EXPORT, anchor=False)
-    rows = {(desk.reader.code, review.model, key): status for key, status in own.items()}
-    if "admin" in desk.reader.roles and st.toggle(pages.EXPORT_ALL, key="export_all"):
-        everyone = by_reader(desk.journal.events(model=review.model))
-        seen = {k for k, s in own.items() if s.revealed}
-        # Without sign-in nobody knows who asks, so nobody gets a read of a case before their own.
-        rows = {
-            (u, review.model, k): s
-            for u, mine in everyone.items()
-            for k, s in mine.items()
-            if desk.reader.signed_in or k in seen
-        }
+    everybody = "admin" in desk.reader.roles and st.toggle(pages.EXPORT_ALL, key="export_all")
+    rows = _rows(desk, everybody=everybody, seen={k for k, s in own.items() if s.read is not None})
     flat = export(rows, text.BANNER)
     st.caption(pages.EXPORT_PREVIEW.format(n=len(flat)))
     shown = [{k: "" if v is None else str(v) for k, v in row.items()} for row in flat[:5]]
@@ -160,6 +152,25 @@ def _export(desk: Desk, own: dict[Key, Status]) -> None:
             noted = partial(_noted, desk, name, len(flat))
             st.download_button(words, make(flat), name, kind, on_click=noted)
     st.caption(pages.EXPORT_WHAT)
+
+
+def _rows(
+    desk: Desk, *, everybody: bool, seen: set[Key]
+) -> dict[tuple[str, str, Key, str], Status]:
+    """Return what the export holds: every finding of mine, or of all readers.
+
+    Without sign-in nobody knows who asks, so nobody gets a read of a case before their own.
+    """
+    review = desk.at
+    events = desk.journal.events(None if everybody else desk.reader.code, review.model)
+    rows = {}
+    for name in review.shown:
+        for user, mine in by_reader(events, name, review.apart).items():
+            for key, status in mine.items():
+                blind = user != desk.reader.code and not desk.reader.signed_in and key not in seen
+                if status != Status() and not blind:
+                    rows[user, review.model, key, name] = status
+    return rows
 
 
 def _noted(desk: Desk, name: str, rows: int) -> None:

@@ -5,11 +5,13 @@ from typing import Any
 
 import streamlit as st
 
+import frame
 import pixels
 import text
 from evaluations import Key, Review, short
 from frame import Desk
 from medssl.originals import Original
+from shelf import SHELF
 
 MOST_OTHERS = 6
 PRESETS = {
@@ -49,9 +51,12 @@ def payload(
     token, original, remark = found
     first = pane(review, key, token, original)
     first |= {"label": text.THIS_IMAGE, "frame": "blue", "heat": heat}
+    others = _others(review, source, case)
+    # Panes are told apart by their place: another set of them is another picture to the browser.
+    shown = [key[0], *(image for image, _ in others)]
     return {
-        "id": f"{token[:12]}{key[1]}",
-        "panes": [first, *_others(review, source, case)],
+        "id": frame.digest("|".join([session(), *shown, str(key[1])])),
+        "panes": [first, *(one for _, one in others)],
         "next": _next(review, source, case, order),
         "habits": {"drag": st.session_state.get("habit_drag", "window")},
         "remark": remark,
@@ -118,10 +123,10 @@ def when_of(review: Review, image_id: str) -> str:
     return text.YEAR_DAY.format(year=year, when=when) if when else str(year)
 
 
-def _others(review: Review, source: pixels.Source, case: int) -> list[dict[str, Any]]:
-    """Return this patient's other images, one pane per image, the case's own left out."""
+def _others(review: Review, source: pixels.Source, case: int) -> list[tuple[str, dict[str, Any]]]:
+    """Return this patient's other images and their panes, the case's own left out."""
     own = review.keys[case][0]
-    out: list[dict[str, Any]] = []
+    out: list[tuple[str, dict[str, Any]]] = []
     seen = {own}
     for k in review.of_patient[review.column_at("patient_id", case)]:
         key = review.keys[k]
@@ -133,10 +138,8 @@ def _others(review: Review, source: pixels.Source, case: int) -> list[dict[str, 
             continue
         what = f"{view_of(review, key[0])}, {_apart(review, own, key[0])}"
         label = text.OTHER_IMAGE.format(what=what)
-        out.append(
-            pane(review, key, found[0], found[1])
-            | {"label": label, "frame": "orange", "heat": None}
-        )
+        made = pane(review, key, found[0], found[1])
+        out.append((key[0], made | {"label": label, "frame": "orange", "heat": None}))
     return out
 
 
@@ -158,7 +161,7 @@ def _next(
     coming = [review.keys[k] for k in order[at + 1 : at + 3]]
     out = []
     for key in coming:
-        found = pixels.SHELF.find(session(), f"{source.cohort}|{key[0]}")
+        found = SHELF.find(session(), f"{source.cohort}|{key[0]}")
         if found is not None:
             start = start_of(found[1].facts["slice_index"], key[1])
             slices = int(found[1].values.shape[0])

@@ -80,17 +80,14 @@ def _save(desk: Desk, case: int, answer: str, sure: int) -> None:
     key = desk.at.keys[case]
     opened = st.session_state.get("opened", (None, None))
     took = (datetime.now(UTC) - opened[1]).total_seconds() if opened[0] == key else None
-    data: dict[str, Any] = {"answer": answer, "confidence": sure, "finding": desk.name}
+    data: dict[str, Any] = {"answer": answer, "confidence": sure}
     data["seconds"] = None if took is None or took > MOST_SECONDS else round(took, 1)
-    desk.journal.add(desk.reader.code, "read", data, model=desk.at.model, key=key)
+    desk.note("read", data, key)
     _reveal(desk, case)
 
 
 def _reveal(desk: Desk, case: int) -> None:
-    key = desk.at.keys[case]
-    desk.journal.add(
-        desk.reader.code, "revealed", {"finding": desk.name}, model=desk.at.model, key=key
-    )
+    desk.note("revealed", {}, desk.at.keys[case])
 
 
 def tell(status: Status, review: Review) -> None:

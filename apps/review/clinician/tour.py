@@ -10,9 +10,8 @@ import text
 import text_pages as pages
 from clinician import answer, panes
 from clinician.panes import pane
-from evaluations import UNLIKE_BEYOND, Review
+from evaluations import LIKELY, UNLIKE_BEYOND, UNSURE, Review
 from frame import Desk, escape
-from medssl import runs
 from viewer import viewer
 
 
@@ -44,17 +43,22 @@ def show(desk: Desk) -> None:
 
 
 def stops_of(review: Review, name: str) -> list[Stop]:
-    """Return a right answer, a confident error and an image out of place, as far as there are any."""
-    score = review.numbers(runs.SCORE + name)
+    """Return a right answer, a false alarm, a miss and an image out of place, as far as there are any.
+
+    A label that is none of the model's classes says nothing about it; what it is unsure of is no error.
+    """
     labels = review.column("label")
-    known = np.array([label is not None for label in labels])
+    known = np.isin(labels, review.report["classes"])
     positive = np.array([label == name for label in labels])
-    flagged = score >= review.report["thresholds"][name]
-    sure = np.abs(score - 0.5)
+    word = review.words(name)
+    said = word == LIKELY
+    sure = np.abs(review.chances(name) - 0.5)
     unlike = review.numbers("unlike")
+    clear = known & (word != UNSURE)
     picks = (
-        ("right", known & (flagged == positive), sure),
-        ("wrong", known & (flagged != positive), sure),
+        ("right", clear & (said == positive), sure),
+        ("alarm", clear & said & ~positive, sure),
+        ("miss", clear & ~said & positive, sure),
         ("unlike", unlike > UNLIKE_BEYOND, np.nan_to_num(unlike)),
     )
     stops: list[Stop] = []
@@ -90,6 +94,7 @@ def _stop(desk: Desk, stop: Stop, at: int) -> None:
         if st.session_state.get("tour_shown") != at:
             if st.button(pages.TOUR_SHOW, shortcut="Shift+Enter"):
                 st.session_state["tour_shown"] = at
+                desk.note("revealed", {"before": "read"}, key)
                 st.rerun()
             return
         given = review.answer(stop.case, name)

@@ -22,9 +22,9 @@ def show(desk: Desk) -> None:
     review, name = desk.at, desk.name
     frame.head(text.REVIEW_TITLES["trust"], pages.TRUST_WHY, review)
     report = review.report
-    _checked(report)
+    _checked(report, name)
     st.subheader(
-        pages.VERDICT_WORDS.get(str(report["verdict"]["answer"]), text.CANNOT_SAY), anchor=False
+        text.VERDICT_WORDS.get(str(report["verdict"]["answer"]), text.CANNOT_SAY), anchor=False
     )
     upper, lower = st.columns(2), st.columns(2)
     cards = (_rank, _percentages, _groups, _likeness)
@@ -35,18 +35,24 @@ def show(desk: Desk) -> None:
     _report(review)
 
 
-def _checked(report: dict[str, Any]) -> None:
+def _checked(report: dict[str, Any], name: str) -> None:
     about, period = report["cohort"], report["period"]
-    if not about["labelled"]:
+    figure = row_of(report, "prevalence", name, "target")
+    if figure is None:
         st.info(pages.NOT_CHECKED)
         return
     when = ""
     if period["since"] or period["until"]:
-        when = pages.CHECKED_WHEN.format(
-            since=period["since"] or "...", until=period["until"] or "..."
-        )
+        since, until = (escape(period[k] or "...") for k in ("since", "until"))
+        when = pages.CHECKED_WHEN.format(since=since, until=until)
     sites = escape(", ".join(map(str, about["sites"])))
-    st.markdown(pages.CHECKED_ON.format(patients=about["patients"], sites=sites, when=when))
+    st.markdown(pages.CHECKED_ON.format(patients=figure["patients"], sites=sites, when=when))
+
+
+def none_because(report: dict[str, Any], name: str) -> str:
+    """Return why a figure about answers is absent: none is confirmed, or all are the same."""
+    figure = row_of(report, "prevalence", name, "target")
+    return pages.CARD_NONE if figure is None else pages.CARD_ALIKE
 
 
 def row_of(report: dict[str, Any], metric: str, name: str, cohort: str) -> dict[str, Any] | None:
@@ -93,12 +99,13 @@ def _rank(review: Review, name: str) -> None:
     here = row_of(review.report, "auroc", name, "target")
     home = row_of(review.report, "auroc", name, "source")
     if here is None:
-        st.write(pages.CARD_NONE)
+        st.write(none_because(review.report, name))
     else:
         st.markdown(pages.RANK.format(finding=finding, hundred=hundred(here)))
-        if (here.get("upper") or 1.0) < 0.5:
+        low, high = here.get("lower"), here.get("upper")
+        if high is not None and high < 0.5:
             st.markdown(pages.RANK_BACKWARDS)
-        elif (here.get("lower") or 0.0) <= 0.5:
+        elif low is None or low <= 0.5:
             st.markdown(pages.RANK_COIN)
     _bars([(pages.AT_HOME, home, False), (pages.HERE, here, True)], pages.RANK_ALT)
 
@@ -107,8 +114,8 @@ def _percentages(review: Review, name: str) -> None:
     st.markdown(f"**{pages.CARD_PERCENT}**")
     had = row_of(review.report, "prevalence", name, "target")
     ratio = row_of(review.report, "observed_over_expected", name, "target")
-    if had is None or ratio is None or not ratio["value"]:
-        st.write(pages.CARD_NONE)
+    if had is None or ratio is None or not ratio["value"] or had["value"] in {0.0, 1.0}:
+        st.write(none_because(review.report, name))
         return
     said = had["value"] / ratio["value"]
     low, high = ratio.get("lower"), ratio.get("upper")
@@ -125,6 +132,8 @@ def _percentages(review: Review, name: str) -> None:
             said=f"{100 * said:.0f}", had=hundred(had), finding=finding, verdict=verdict
         )
     )
+    if "here" in review.column(f"checked_{name}")[:1]:
+        st.caption(pages.CORRECTED_THERE)
     slope = row_of(review.report, "calibration_slope", name, "target")
     if slope is not None and slope.get("upper") is not None and slope["upper"] <= 0:
         st.markdown(pages.SLOPE_BACKWARDS)
@@ -133,26 +142,45 @@ def _percentages(review: Review, name: str) -> None:
 
 def _groups(review: Review, name: str) -> None:
     st.markdown(f"**{pages.CARD_GROUPS}**")
-    rows = [
-        r for r in review.report["groups"]["rows"]
-        if r["metric"] == "sensitivity" and r["class"] == name and r.get("value") is not None
+    found = [
+        _worst(review, name, metric, words)
+        for metric, words in (("sensitivity", pages.GROUPS_WORST), ("specificity", pages.GROUPS_LEAVES))
     ]  # fmt: skip
-    if not rows:
+    if not any(found):
         st.write(pages.GROUPS_FEW)
         return
-    worst = min(rows, key=lambda r: r["value"])
+    rows = _group_rows(review, name, "sensitivity")
     rest = row_of(review.report, "sensitivity", name, "target")
-    finding = escape(review.in_words(name))
-    level = escape(f"{worst['group']}: {worst['level']}")
-    st.markdown(
-        pages.GROUPS_WORST.format(
-            group=level, finding=finding, hundred=hundred(worst), patients=worst["patients"],
-            all="-" if rest is None else hundred(rest),
-        )
-    )  # fmt: skip
-    st.markdown(pages.GROUPS_SURE if (worst.get("p_adjusted") or 1) < 0.05 else pages.GROUPS_UNSURE)
     shown = [(cut(str(r["level"])), r, True) for r in sorted(rows, key=lambda r: r["value"])[:4]]
     _bars([*shown, (pages.ALL_HERE, rest, False)], pages.GROUPS_ALT)
+
+
+def _group_rows(review: Review, name: str, metric: str) -> list[dict[str, Any]]:
+    return [
+        r for r in review.report["groups"]["rows"]
+        if r["metric"] == metric and r["class"] == name and r.get("value") is not None
+    ]  # fmt: skip
+
+
+def _worst(review: Review, name: str, metric: str, words: str) -> bool:
+    """Say for whom one figure is worst; return whether there was a group to say it of."""
+    rows = _group_rows(review, name, metric)
+    if not rows:
+        return False
+    worst = min(rows, key=lambda r: r["value"])
+    rest = row_of(review.report, metric, name, "target")
+    group = pages.GROUP_WORDS.get(worst["group"], str(worst["group"]).replace("_", " "))
+    told = words.format(
+        group=escape(f"{worst['level']} ({group})"),
+        finding=escape(review.in_words(name)),
+        hundred=hundred(worst),
+        patients=worst["patients"],
+        all="-" if rest is None else hundred(rest),
+    )
+    p = worst.get("p_adjusted")
+    sure = pages.GROUPS_SURE if p is not None and p < 0.05 else pages.GROUPS_UNSURE
+    st.markdown(f"{told} {sure}")
+    return True
 
 
 def cut(words: str, most: int = 13) -> str:
@@ -169,7 +197,8 @@ def _likeness(review: Review, name: str) -> None:
         return
     words = pages.LIKE_MOSTLY if share["value"] < 0.1 else pages.LIKE_OFTEN
     st.markdown(words.format(hundred=hundred(share)))
-    if (review.report["shift"]["embedding"].get("p") or 1) < 0.05:
+    p = review.report["shift"]["embedding"].get("p")
+    if p is not None and p < 0.05:
         st.markdown(pages.LIKE_DIFFERENT)
     expected = {"value": 0.01}
     _bars([(pages.EXPECTED, expected, False), (pages.HERE, share, True)], pages.LIKE_ALT)
@@ -196,7 +225,7 @@ def _misses(desk: Desk) -> None:
                 alt = text.ALT.format(code=panes.code_of(key), what=panes.view_of(review, key[0]))
                 st.image(picture, alt=alt, width=110)
             if st.button(pages.OPEN_CASE, key=f"miss_{case}", help=panes.code_of(key)):
-                frame.open_case(key)
+                frame.open_case(key, told=desk)
 
 
 def typical_misses(review: Review, name: str) -> list[int]:

@@ -23,7 +23,7 @@ def show(desk: Desk) -> None:
     """Draw the page."""
     review = desk.at
     frame.head(text.REVIEW_TITLES["worklist"], text.WORKLIST_WHY, review)
-    standing = desk.journal.standing(desk.reader.code, review.model)
+    standing = desk.standing()
     _counts(review, standing)
     chosen = _filters(desk, standing)
     if not len(chosen):
@@ -62,7 +62,7 @@ def _filters(desk: Desk, standing: dict[Key, Status]) -> np.ndarray[Any, Any]:
     if code:
         start = code.strip().casefold()
         kept &= np.array([image.casefold().startswith(start) for image, _ in review.keys])
-    ranks = _ranks(review, desk.name, order)
+    ranks = _ranks(review, desk.name, order, _told(desk, standing))
     chosen = np.flatnonzero(kept)
     return chosen[np.argsort(ranks[chosen], kind="stable")]
 
@@ -84,7 +84,7 @@ def _handed_over(review: Review) -> np.ndarray[Any, Any]:
 def _fits(desk: Desk, standing: dict[Key, Status], chip: str) -> np.ndarray[Any, Any]:
     review, name = desk.at, desk.name
     if chip == "unsure":
-        return np.asarray(review.words(name) == UNSURE)
+        return np.asarray(review.words(name) == UNSURE) & _told(desk, standing)
     if chip == "unlike":
         return np.asarray(review.numbers("unlike") > UNLIKE_BEYOND)
     if chip == "patient":
@@ -111,9 +111,18 @@ def _holds(review: Review, case: int, name: str, status: Status, chip: str) -> b
     )
 
 
-def _ranks(review: Review, name: str, order: str) -> np.ndarray[Any, Any]:
+def _told(desk: Desk, standing: dict[Key, Status]) -> np.ndarray[Any, Any]:
+    """Return the cases whose answer this reader has seen: the others tell nothing by their place."""
+    if not read.is_on():
+        return np.ones(len(desk.at), dtype=bool)
+    return np.array([_is_read(standing, key) for key in desk.at.keys], dtype=bool)
+
+
+def _ranks(
+    review: Review, name: str, order: str, told: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
     if order == "chance":
-        return -review.chances(name)
+        return np.where(told, -review.chances(name), 1.0)
     if order == "unlike":
         return -np.nan_to_num(review.numbers("unlike"), nan=-1.0)
     if order == "code":
@@ -142,8 +151,9 @@ def _list(desk: Desk, standing: dict[Key, Status], order: list[int]) -> None:
 
     def opened() -> None:
         told = st.session_state[LIST].get("open")
-        if told is not None and 0 <= int(told) < len(order):
-            st.session_state["case"] = review.keys[order[int(told)]]
+        # A row of a list that was sorted anew meanwhile is another case.
+        if told is not None and told.get("id") == data["id"] and 0 <= int(told["row"]) < len(order):
+            st.session_state["case"] = review.keys[order[int(told["row"])]]
             st.session_state["open_now"] = True
 
     if st.button(text.START, shortcut="Shift+Enter"):

@@ -60,7 +60,7 @@ function paint(canvas, bytes, side) {
 }
 
 async function fetchThumb(list, k, row) {
-  const { data } = list;
+  const { data, id } = list;
   if (!data.thumbs || !data.thumbs.startsWith("/thumbs/")) return;
   const number = data.numbers[k], known = list.pictures.get(number);
   if (known) { paint(row.thumb, known, data.side); return; }
@@ -68,7 +68,7 @@ async function fetchThumb(list, k, row) {
     const answer = await fetch(`${data.thumbs}/${number}`);
     if (!answer.ok) return;
     const bytes = new Uint8Array(await answer.arrayBuffer());
-    if (bytes.length !== data.side * data.side) return;
+    if (bytes.length !== data.side * data.side || id !== list.id) return;
     if (list.pictures.size > 600) list.pictures.delete(list.pictures.keys().next().value);
     list.pictures.set(number, bytes);
     paint(row.thumb, bytes, data.side);
@@ -112,7 +112,7 @@ function choose(list, k) {
 }
 
 function open(list) {
-  if (list.data.rows.length) list.send("open", list.at);
+  if (list.data.rows.length) list.send("open", { id: list.id, row: list.at });
 }
 
 function onKey(list, event) {

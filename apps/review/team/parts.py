@@ -199,7 +199,7 @@ def case_buttons(desk: frame.Desk, picked: Key, key: str) -> None:
     """Draw the buttons that open a case, or put it on the reader's own list."""
     left, right, _ = st.columns([1, 1, 3])
     if left.button(text.OPEN, key=f"{key}_open", type="primary", width="stretch"):
-        frame.open_case(picked)
+        frame.open_case(picked, told=desk)
     if right.button(text.FLAG, key=f"{key}_flag", width="stretch"):
         desk.journal.add(desk.reader.code, "flag", {"on": True}, model=desk.at.model, key=picked)
         st.success(text.FLAGGED)

@@ -18,6 +18,7 @@ const GAP = 8;
 const FRAME = 6;
 const BLINK_MS = 1000;
 const SETTLE_MS = 400;
+const MOST_ACTS = 20;
 
 export class App {
   constructor(home) {
@@ -26,6 +27,7 @@ export class App {
     this.habit = null;
     this.opacity = 0.5;
     this.count = 0;
+    this.acts = [];
     this.views = [];
     this.blinking = null;
     this.loader = new Loader((source) => this.arrived(source));
@@ -365,6 +367,9 @@ export class App {
   /** Tell Python of an act; n grows with every one. */
   act(what, value) {
     this.count = Math.max(this.count + 1, Date.now());
-    this.tell.trigger("act", { what, n: this.count, value });
+    const told = { what, n: this.count, value, id: this.data.id };
+    // Keys may be faster than the server: each message carries those before it, lest one be lost.
+    this.tell.trigger("act", { ...told, earlier: this.acts.slice() });
+    this.acts = [...this.acts, told].slice(-MOST_ACTS);
   }
 }
