@@ -114,6 +114,7 @@ def main() -> None:
         return call
 
     chosen = navigation(reader, drawn)
+    who.way_out(reader)
     if st.session_state.get("not_saved"):
         st.error(text.NOT_SAVED)
     chosen.run()

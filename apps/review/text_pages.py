@@ -112,9 +112,7 @@ TESTED_HOME = (
     "{hundred} times in 100."
 )
 TESTED_HERE = "Here ({sites}), {patients} patients: it picked the right one of two images {hundred} times in 100."
-FAILURES_WORDS = (
-    "What the check at this hospital found that is not disease and yet goes with the answer:"
-)
+FAILURES_WORDS = "What the check at this hospital found that is not disease:"
 SEE_ERRORS = "See what it misses"
 FAIL_TONE = (
     "From the grey tones alone, without seeing where anything is, the right one of two images is picked "

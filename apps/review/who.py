@@ -60,11 +60,15 @@ def reader() -> Reader | None:
 
 
 def arrived(who: Reader, journal: Journal) -> None:
-    """Write once per session that a reader came, and draw their name and the way out."""
+    """Write once per session that a reader came."""
     if st.session_state.get("arrived") != who.code:
         data = {"roles": sorted(who.roles), "signed_in": who.signed_in}
         journal.add(who.code, "signed in", data)
         st.session_state["arrived"] = who.code
+
+
+def way_out(who: Reader) -> None:
+    """Draw who is reading, and how to leave."""
     with st.sidebar.container(key="who"):
         st.text(text_settings.HERE.format(name=who.shown))
         if who.signed_in:

@@ -124,6 +124,7 @@ def settings_page(folder, code="local:ab", roles=("clinician",)):
         reader = who.Reader(code, "AB", frozenset(roles), signed_in=False)
         journal = Journal(Path(folder) / "feedback.sqlite")
         who.arrived(reader, journal)
+        who.way_out(reader)
         habits.show(frame.Desk(reader, Path(folder), journal))
 
     return AppTest.from_function(script, args=(str(folder), code, roles), default_timeout=60).run()
