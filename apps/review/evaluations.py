@@ -244,10 +244,10 @@ class Review:
         return np.where(self.words(name) == UNSURE, 0.0, 1e6) + np.abs(odds - at)
 
 
-def short(text: object) -> str:
+def short(text: object, limit: int = LIMIT) -> str:
     """Return foreign text on one line, cut to a length that a page bears."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return line if len(line) <= LIMIT else line[: LIMIT - 1] + "…"
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def parent(run: runs.Run, file: str) -> Path | None:

@@ -190,9 +190,9 @@ def _about(review: Review) -> str:
     return f":gray[{words}]"
 
 
-def escape(words: object) -> str:
-    """Return foreign text so that markdown shows it as it is."""
-    line = evaluations.short(words)
+def escape(words: object, limit: int = evaluations.LIMIT) -> str:
+    """Return foreign text so that markdown shows it as it is, cut to a length."""
+    line = evaluations.short(words, limit)
     # Bare addresses become links after the marks are taken off; a joiner that nobody sees breaks them.
     line = (
         line.replace("://", f":{JOINER}//")
