@@ -84,7 +84,7 @@ def chromium():
 def open_page(browser, url, seen=None, width=1400, height=1000):
     """A new page of a new person; every address it asks for goes into ``seen``."""
     page = browser.new_context(viewport={"width": width, "height": height}).new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(60_000)
     if seen is not None:
         page.on("request", lambda request: seen.append(request.url))
         page.on("websocket", lambda socket_: seen.append(socket_.url))

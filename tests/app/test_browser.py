@@ -121,6 +121,8 @@ def test_a_box_by_mouse_goes_with_the_disagreement(chrome, server, review):
     canvas.focus()
     page.keyboard.press("d")
     page.get_by_role("button", name="Save details").wait_for()
+    browser.settled(page)
+    canvas.scroll_into_view_if_needed()
     canvas.focus()
     page.keyboard.press("o")
     at = canvas.bounding_box()
@@ -129,9 +131,9 @@ def test_a_box_by_mouse_goes_with_the_disagreement(chrome, server, review):
     page.mouse.move(at["x"] + at["width"] * 0.5, at["y"] + at["height"] * 0.75, steps=5)
     page.mouse.up()
     page.get_by_text("Box on image 1").wait_for()
-    page.get_by_role("button", name="Save details").click()
-    page.get_by_text("Saved").first.wait_for()
     browser.settled(page)
+    page.get_by_role("button", name="Save details").click()
+    page.get_by_role("button", name="Save details").wait_for(state="hidden")
     key = order_of(review)[0]
     box = Journal(book).standing("local:boxer", review.model)[key].feedback["box"]
     got = browser.pixels(page)
