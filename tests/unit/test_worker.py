@@ -64,7 +64,7 @@ def test_crash_is_charged(tree):
 
 
 def test_task_table_is_closed():
-    assert set(tasks.TASKS) == {"header", "decode", "identify", "deidentify"}
+    assert set(tasks.TASKS) == {"header", "decode", "show", "identify", "deidentify"}
 
 
 def _mutated(raw, stream):
