@@ -13,7 +13,6 @@ UNKNOWN = "nothing is known of it"
 UNNAMED_TABLE = "Table"
 
 # --- cases ---
-CASES = "Cases"
 CASE = "case"
 WHICH_CASE = "Which case?"
 OPEN = "Open this case"
@@ -112,7 +111,6 @@ COLUMNS_DIFFER = (
     "Of {all} header fields and pixel figures compared, {sure} differ (adjusted p below 0.05)."
 )
 RANKED = "Largest differences first"
-MIX = "Other patients, or the model?"
 MIX_WORDS = (
     "AUROC at the source {source}. If only the mix of patients differed, {weighted} would be expected "
     "here; {target} was observed."
