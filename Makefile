@@ -52,7 +52,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/malformed.py
 
 lock:  ## resolve the dependencies anew; run by hand, reviewed like code
-	$(BIN)/uv pip compile pyproject.toml --extra app --extra gdcm --extra cluster --extra report --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra app --extra gdcm --extra cluster --extra report --extra onnx --extra mlflow --extra wandb --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
 
 reference: $(STAMP)  ## write configs/REFERENCE.md anew

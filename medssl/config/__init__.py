@@ -1,0 +1,40 @@
+"""Every setting of the house, torch-free, one page per verb. The sentence under a field is its help."""
+
+from medssl.config.base import MAX_SEED, LabelText, Precision, Settings
+from medssl.config.evaluation import EvaluateConfig, Group, Month
+from medssl.config.finetuning import FinetuneConfig, FullConfig
+from medssl.config.images import DecodeConfig, ViewsConfig
+from medssl.config.methods import MethodConfig, MICLeConfig, SimCLRConfig
+from medssl.config.pretraining import (
+    Duration,
+    EncoderConfig,
+    ForeignConfig,
+    LogConfig,
+    OptimConfig,
+    PretrainConfig,
+    WatchConfig,
+)
+
+__all__ = [
+    "MAX_SEED",
+    "DecodeConfig",
+    "Duration",
+    "EncoderConfig",
+    "EvaluateConfig",
+    "FinetuneConfig",
+    "ForeignConfig",
+    "FullConfig",
+    "Group",
+    "LabelText",
+    "LogConfig",
+    "MICLeConfig",
+    "MethodConfig",
+    "Month",
+    "OptimConfig",
+    "Precision",
+    "PretrainConfig",
+    "Settings",
+    "SimCLRConfig",
+    "ViewsConfig",
+    "WatchConfig",
+]

@@ -1,0 +1,79 @@
+"""Settings of ``medssl finetune``."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from medssl.config.base import MAX_SEED, LabelText, Precision, Settings
+from medssl.config.images import ViewsConfig
+
+
+class FullConfig(Settings):
+    """Full fine-tuning, beside the frozen probes."""
+
+    budgets: tuple[float, ...] = ()
+    """Label budgets to tune at, in percent of the training patients; empty: no full tuning."""
+    seeds: int = Field(1, ge=1)
+    """Draws per budget."""
+    epochs: int = Field(10, ge=1)
+    """Times through the labelled images at 100 %; smaller budgets get as many steps as
+    steps_floor asks."""
+    steps_floor: int = Field(30, ge=1)
+    """Fewest optimiser steps of any cell."""
+    batch: int = Field(64, ge=2)
+    """Images per step."""
+    lr: float = Field(1e-3, gt=0)
+    """Peak learning rate (AdamW) of the head; the encoder's is times encoder_lr."""
+    encoder_lr: float = Field(0.3, gt=0, le=1)
+    """Factor on the encoder's learning rate when it starts from pretraining."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """Decay of weights."""
+    precision: Precision = "32"
+    """Arithmetic of the forward pass."""
+
+
+class FinetuneConfig(Settings):
+    """Settings of ``medssl finetune``."""
+
+    target: LabelText
+    """Column of the label table."""
+    positive: LabelText | None = None
+    """For a two-class target, the value that counts as positive; default: the last in order."""
+    budgets: tuple[float, ...] = (1, 5, 10, 50, 100)
+    """Label budgets, in percent of the training patients; nested."""
+    patients: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    """Further label budgets, as numbers of training patients (about: classes keep their shares)."""
+    seeds: int = Field(5, ge=1)
+    """Draws per budget; the same draws for every initialisation."""
+    modes: tuple[Literal["linear", "knn"], ...] = ("linear", "knn")
+    """Classifiers on frozen features."""
+    baseline: bool = True
+    """Also run everything from random weights, on the identical draws."""
+    pixels: bool = True
+    """Also a linear model and kNN on 16 x 16 raw pixels: the least that any encoder must beat."""
+    penalty: float = Field(100.0, gt=0)
+    """L2 penalty of the linear probe on standardised features (scikit-learn's 1/C)."""
+    neighbours: int = Field(20, ge=1)
+    """k of kNN; at most a fifth of the labelled images."""
+    full: FullConfig = FullConfig()
+    views: ViewsConfig = ViewsConfig(crop_area=(0.7, 1.0))
+    """Augmentation of full fine-tuning."""
+    threshold: Literal["sensitivity", "youden"] = "youden"
+    """How the working threshold is chosen on the validation patients."""
+    target_sensitivity: float = Field(0.9, gt=0, le=1)
+    """Sensitivity to reach when threshold is sensitivity."""
+    resamples: int = Field(1000, ge=100)
+    """Patient bootstrap resamples per point of the curve."""
+    seed: int = Field(0, ge=0, le=MAX_SEED // 1000)
+    """Draws of labels and initial weights are functions of it."""
+
+    @model_validator(mode="after")
+    def _budgets(self) -> "FinetuneConfig":
+        for budget in (*self.budgets, *self.full.budgets):
+            if not 0 < budget <= 100:
+                raise ValueError(f"a budget is a percentage in (0, 100] (got {budget})")
+        if not (self.budgets or self.patients) or not self.modes:
+            raise ValueError("budgets (or patients) and modes must not be empty")
+        if not set(self.full.budgets) <= set(self.budgets):
+            raise ValueError(f"full.budgets {self.full.budgets} must be among budgets")
+        return self
