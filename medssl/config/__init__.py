@@ -1,9 +1,9 @@
 """Every setting of the house, torch-free, one page per verb. The sentence under a field is its help."""
 
 from medssl.config.base import MAX_SEED, LabelText, Precision, Settings
+from medssl.config.decoding import DecodeConfig
 from medssl.config.evaluation import EvaluateConfig, Group, Month
 from medssl.config.finetuning import FinetuneConfig, FullConfig
-from medssl.config.images import DecodeConfig, ViewsConfig
 from medssl.config.methods import MethodConfig, MICLeConfig, SimCLRConfig
 from medssl.config.pretraining import (
     Duration,
@@ -14,6 +14,7 @@ from medssl.config.pretraining import (
     PretrainConfig,
     WatchConfig,
 )
+from medssl.config.views import ViewsConfig
 
 __all__ = [
     "MAX_SEED",

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from medssl.config.base import MAX_SEED, LabelText, Precision, Settings
-from medssl.config.images import ViewsConfig
+from medssl.config.views import ViewsConfig
 
 
 class FullConfig(Settings):

@@ -5,8 +5,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from medssl.config.base import MAX_SEED, LabelText, Precision, Settings
-from medssl.config.images import DecodeConfig, ViewsConfig
+from medssl.config.decoding import DecodeConfig
 from medssl.config.methods import MethodConfig
+from medssl.config.views import ViewsConfig
 
 
 class EncoderConfig(Settings):
