@@ -266,6 +266,15 @@ SETTING_NAMES = {
     "blur_sigma": "Blur, pixels",
     "blur_probability": "Share of views that are blurred",
     "cutout": "Cut-out, share of the side",
+    "flip_vertical": "Mirror up and down",
+    "elastic": "Elastic, share of the side",
+    "elastic_probability": "Share of views that are bent",
+    "equalise_probability": "Share of views with equalised grey levels",
+    "saturation": "Saturation",
+    "hue_deg": "Hue, degrees",
+    "grey_probability": "Share of views without colour",
+    "noise_std": "Noise, share of the range",
+    "noise_probability": "Share of views with noise",
 }
 VOLUME_BLUR = "Whole volumes cannot be blurred; blur is left at 0."
 

@@ -23,6 +23,10 @@ from research import charts, records, told
 ANCHORS, ACROSS = 12, 4
 GAP = 2
 BINS = 32
+# Shown with the setting whose share they are, or of use to colour pictures only.
+BESIDE = {n for n in ViewsConfig.model_fields if n.endswith("_probability")} - {
+    "equalise_probability"
+} | {"saturation", "hue_deg"}
 
 
 def show(desk: frame.Desk) -> None:
@@ -301,7 +305,7 @@ def _effects(
         st.image(_grey(after), caption=text.AFTER, width="stretch", alt=words)
     with three:
         _histogram(before, after)
-    names = [n for n in ViewsConfig.model_fields if n != "blur_probability"]
+    names = [n for n in ViewsConfig.model_fields if n not in BESIDE]
     for start in range(0, len(names), ACROSS + 1):
         part = names[start : start + ACROSS + 1]
         for column, name in zip(st.columns(ACROSS + 1), part, strict=False):
