@@ -10,13 +10,14 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from medssl.config import FinetuneConfig
-from medssl.finetune.probe import FloatArray, IntArray, fit_linear, knn_scores, softmax
+from medssl.finetune.probe import FloatArray, IntArray, fit_linear, softmax
 from medssl.finetune.task import Task, all_budgets, draws
 from medssl.finetune.tune import Labelled, Tuned, tune
 from medssl.models.encoder import Encoder
 from medssl.stats import counted
 from medssl.stats.bootstrap import Patients, Statistic, difference, intervals
 from medssl.stats.metrics import auroc, macro_auroc
+from medssl.stats.probes import knn_scores
 from medssl.store import Store
 
 PRETRAINED, BASELINE, PIXELS = "pretrained", "scratch", "pixels"

@@ -10,7 +10,6 @@ from sklearn.linear_model import LogisticRegression
 FloatArray = npt.NDArray[np.float64]
 Features = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
-KNN_TEMPERATURE = 0.1
 LEAST_DEVIATION = 1e-6
 
 
@@ -57,35 +56,3 @@ def fit_linear(features: Features, codes: IntArray, classes: int, penalty: float
         weight, bias = np.vstack([-weight / 2, weight / 2]), np.array([-bias[0] / 2, bias[0] / 2])
     weight = weight / scale
     return Linear(weight, bias - weight @ mean)
-
-
-def knn_scores(
-    bank: Features, codes: IntArray, classes: int, queries: Features, neighbours: int
-) -> FloatArray:
-    """Return class shares among the nearest labelled images by cosine similarity.
-
-    Each neighbour votes with exp(similarity / 0.1), as in Wu et al. 2018 (arXiv 1805.01978).
-
-    Args:
-        bank, codes: labelled features ``[n, width]`` and their classes ``[n]``.
-        classes: K.
-        queries: features ``[m, width]``.
-        neighbours: k; at most a fifth of the bank, at least one.
-
-    Returns:
-        Float64 ``[m, K]``, rows sum to one.
-    """
-    k = max(1, min(neighbours, len(bank) // 5))
-    similarity = _unit(queries) @ _unit(bank).T
-    near = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-    vote = np.exp((np.take_along_axis(similarity, near, 1) - 1) / KNN_TEMPERATURE)
-    out = np.zeros((len(queries), classes))
-    np.add.at(out, (np.arange(len(queries))[:, None], codes[near]), vote)
-    shares: FloatArray = out / out.sum(1, keepdims=True)
-    return shares
-
-
-def _unit(features: Features) -> FloatArray:
-    norm = np.linalg.norm(features, axis=1, keepdims=True)
-    out: FloatArray = features / np.maximum(norm, LEAST_DEVIATION)
-    return out
