@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from medssl.config import Settings
+from medssl.config.chain import merged, overlaid
 from medssl.errors import UsageError
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -51,19 +52,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    out = dict(base)
-    for key, value in top.items():
-        old = out.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            renamed = "name" in value and value["name"] != old.get("name")
-            # A duration is exactly one unit: another unit replaces it instead of joining it.
-            out[key] = value if renamed or key == "duration" else _merge(old, value)
-        else:
-            out[key] = value
-    return out
-
-
 def _load_tree(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     here = path.resolve()
     if here in seen:
@@ -73,7 +61,7 @@ def _load_tree(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if parent is None:
         return data
     base = (path.parent / str(parent)).resolve()
-    return _merge(_load_tree(base, (*seen, here)), data)
+    return merged(_load_tree(base, (*seen, here)), data)
 
 
 def _apply_override(tree: dict[str, Any], text: str) -> dict[str, Any]:
@@ -86,7 +74,7 @@ def _apply_override(tree: dict[str, Any], text: str) -> dict[str, Any]:
         raise UsageError(f"{text!r}: the value is not readable: {error}", "E-CONFIG") from error
     for part in reversed(key.split(".")):
         value = {part: value}
-    return _merge(tree, value)
+    return overlaid(tree, value)
 
 
 def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
@@ -151,6 +139,11 @@ def load(model: type[T], path: Path | None, overrides: tuple[str, ...] = ()) -> 
     for text in overrides:
         tree = _apply_override(tree, text)
     return validate(model, tree, path.name if path is not None else "settings")
+
+
+def has_stages(path: Path) -> bool:
+    """Return whether a config describes a chain of pretraining runs."""
+    return "stages" in _load_tree(path)
 
 
 def to_yaml(settings: Settings) -> str:

@@ -21,6 +21,23 @@ FORMAT = 2
 
 
 @dataclass(frozen=True)
+class ForeignWeights:
+    """Weights from outside that an encoder began with.
+
+    Attributes:
+        file: name of the file, without its folder.
+        sha256: digest of its bytes.
+        keys: whose names its tensors carried.
+        licence: under which terms they came.
+    """
+
+    file: str
+    sha256: str
+    keys: str
+    licence: str
+
+
+@dataclass(frozen=True)
 class Card:
     """What travels with an encoder, so that nobody downstream can get it wrong.
 
@@ -31,6 +48,7 @@ class Card:
         seen: digests of the patients it was pretrained on, warm starts included.
         pictures: digests of their pictures as stored, which no second key can disguise.
         source: the run it comes from.
+        foreign: weights from outside that it or a run before it began with.
     """
 
     encoder: EncoderConfig
@@ -41,6 +59,7 @@ class Card:
     seen: tuple[str, ...]
     pictures: tuple[str, ...]
     source: str
+    foreign: tuple[ForeignWeights, ...] = ()
 
 
 def save_encoder(folder: Path, encoder: Encoder, card: Card) -> str:
@@ -125,9 +144,15 @@ def card_from(data: dict[str, Any], name: str) -> Card:
             seen=tuple(str(s) for s in data["seen"]),
             pictures=tuple(str(s) for s in data["pictures"]),
             source=str(data["source"]),
+            # Cards written before weights from outside could be loaded do not say.
+            foreign=tuple(_foreign(one) for one in data.get("foreign", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RefusedError(f"{name}: the part {error} is absent or broken.", "E-WEIGHTS") from error
+
+
+def _foreign(data: dict[str, Any]) -> ForeignWeights:
+    return ForeignWeights(**{k: str(data[k]) for k in ("file", "sha256", "keys", "licence")})
 
 
 def read_card(folder: Path) -> tuple[Card, str]:
@@ -140,6 +165,7 @@ def load_encoder(folder: Path) -> tuple[Encoder, Card, str]:
     """Return the encoder of a pretraining run, its card and its digest."""
     card, digest = read_card(folder)
     whole = card.encoder.name.endswith("_3d")
-    encoder = build(card.encoder, card.decode.size, whole=whole, seed=0)
+    channels = card.decode.channels
+    encoder = build(card.encoder, card.decode.size, whole=whole, seed=0, channels=channels)
     load_tensors(folder / "encoder.safetensors", encoder, digest)
     return encoder, card, digest
