@@ -7,9 +7,13 @@ import hashlib
 import io
 import json
 import os
+import platform
 import re
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +22,7 @@ from medssl.errors import DiskError, RefusedError, UsageError
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+LOCK_TRIES, LOCK_PAUSE_S = 4, 0.05
 
 
 @contextmanager
@@ -51,20 +56,122 @@ def atomic(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
         raise
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a folder, as far as its lock says.
+
+    Attributes:
+        pid: its process; None where the lock does not say.
+        since: start in UTC, ISO 8601; None where the lock does not say.
+        here: on this machine, since its last start.
+    """
+
+    pid: int | None = None
+    since: str | None = None
+    here: bool = True
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return ""
+        where = "" if self.here else " on another machine"
+        return f"process {self.pid}{where}" + (f" since {_clock(self.since)}" if self.since else "")
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a folder for one process; the system lets go when the process dies.
 
+    The lock is the system's (flock); what ``.lock`` holds only tells others who has it.
+
     Raises:
-        RefusedError: another process holds it.
+        RefusedError: another process holds it, or the file system has no locks.
     """
-    with (path / ".lock").open("a") as handle:
+    with (path / ".lock").open("a+b") as handle:
+        if not _taken(handle, path):
+            holder = _told(handle)
+            who = f" ({holder})" if str(holder) else ""
+            words = (
+                f"{path}: in use by another run{who}. Wait for it to end, or use another folder."
+            )
+            raise RefusedError(words, "E-LOCKED")
+        _tell(handle, {"pid": os.getpid(), "since": _now(), "machine": _machine()})
+        try:
+            yield
+        finally:
+            _tell(handle, {})
+
+
+def holder(path: Path) -> Holder | None:
+    """Return who holds a folder; None when nobody does. Never takes it from anybody.
+
+    Raises:
+        OSError: the lock cannot be read.
+    """
+    try:
+        handle = (path / ".lock").open("rb")
+    except FileNotFoundError:
+        return None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _told(handle)
+    return None
+
+
+def _taken(handle: IO[bytes], path: Path) -> bool:
+    # A glance by ``holder`` lasts microseconds; only who stays is a run.
+    for _ in range(LOCK_TRIES):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_S)
         except OSError as error:
-            words = f"{path}: in use by another run. Wait for it to end, or use another folder."
+            words = (
+                f"{path}: this file system cannot lock files ({error.strerror}), so that two runs "
+                "could share the folder. Use a folder on another file system."
+            )
             raise RefusedError(words, "E-LOCKED") from error
-        yield
+        else:
+            return True
+    return False
+
+
+def _tell(handle: IO[bytes], facts: dict[str, Any]) -> None:
+    """Write who holds the lock; a courtesy, so a full disk does not matter."""
+    with suppress(OSError):
+        os.ftruncate(handle.fileno(), 0)
+        os.write(handle.fileno(), json.dumps(facts).encode() if facts else b"")
+
+
+def _told(handle: IO[bytes]) -> Holder:
+    """Read who holds the lock; an empty holder where it does not say."""
+    try:
+        handle.seek(0)
+        facts = json.loads(handle.read(512))
+        pid, since = int(facts["pid"]), str(facts["since"])
+        datetime.fromisoformat(since)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return Holder()
+    return Holder(pid, since, facts.get("machine") == _machine())
+
+
+def _machine() -> str:
+    """Return a digest of this machine since its last start; it tells no name."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    start = boot.read_text().strip() if boot.is_file() else ""
+    return hashlib.sha256(f"{platform.node()} {start}".encode()).hexdigest()[:16]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _clock(since: str) -> str:
+    """Return a start as people read it: the time, and the day if it was another."""
+    begun = datetime.fromisoformat(since)
+    today = begun.date() == datetime.now(UTC).date()
+    return begun.strftime("%H:%M UTC" if today else "%Y-%m-%d %H:%M UTC")
 
 
 def write_text(path: Path, text: str, mode: int = 0o644) -> None:
