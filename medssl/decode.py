@@ -23,7 +23,7 @@ from medssl.errors import MedsslError, NothingUsableError, RefusedError
 from medssl.files import atomic, locked, write_json, write_text
 from medssl.formats import cluster as cluster_room
 from medssl.formats import worker
-from medssl.store import INDEX, Store, forget, store_digest
+from medssl.store import Store, forget, index_schema, store_digest
 
 SHARD_BYTES = 64 << 20
 INDEX_EVERY_S = 30.0
@@ -38,7 +38,8 @@ class DecodeSummary:
     """Counts that add up: images = stored + set aside.
 
     ``copies`` are pairs of pictures that are one picture, ``shared`` those of two patients; ``notes``
-    says what the search for them could not compare.
+    says what the search for them could not compare. ``grey`` are the items without colour in a store
+    of colours; None in any other.
     """
 
     store: str
@@ -51,6 +52,7 @@ class DecodeSummary:
     copies: int = 0
     shared: int = 0
     notes: tuple[str, ...] = ()
+    grey: int | None = None
 
 
 @dataclass
@@ -83,7 +85,7 @@ def decode(
     folder = root / "store" / store_digest(config)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(root), locked(folder):
-        write_json(folder / "decode.json", config.model_dump(mode="json"))
+        write_json(folder / "decode.json", config.naming())
         images = {r["image_id"]: r for r in manifest.table.to_pylist()}
         paths = _paths(root)
         state = _still_good(root, folder, images, paths)
@@ -102,7 +104,7 @@ def decode(
             for i in todo
         )
         answers = worker.run(jobs, workers) if cluster is None else cluster_room.run(jobs, cluster)
-        writer = _Writer(root, folder, state, images, paths)
+        writer = _Writer(root, folder, state, images, paths, index_schema(config))
         if todo or state.moved or reused < before:
             (root / twins.FILE).unlink(
                 missing_ok=True
@@ -119,14 +121,16 @@ def decode(
     search = _search(root, folder, config, changed=bool(todo) or reused < before or state.moved)
     shared = sum(a != b for a, b in _patients(root))
     done = _summary(folder, images, state, reused)
-    return replace(done, copies=search[0], shared=shared, notes=search[1])
+    grey = sum(row["grey"] for row in state.rows) if config.colour == "rgb" else None
+    return replace(done, copies=search[0], shared=shared, notes=search[1], grey=grey)
 
 
 def _search(
     root: Path, folder: Path, config: DecodeConfig, *, changed: bool
 ) -> tuple[int, tuple[str, ...]]:
     """Look for pictures that occur twice, unless that was done for this store as it is."""
-    store = Store(folder, config, pq.read_table(folder / "index.parquet", schema=INDEX))
+    index = pq.read_table(folder / "index.parquet", schema=index_schema(config))
+    store = Store(folder, config, index)
     if not changed and (root / twins.FILE).is_file():
         facts = {k.decode(): v.decode() for k, v in (_facts(root) or {}).items()}
         told = facts.get("medssl_twins"), facts.get("store"), facts.get("rows")
@@ -168,7 +172,8 @@ def _todo(images: dict[str, Any], state: _State) -> list[str]:
 def _plan(todo: list[str], images: dict[str, Any], config: DecodeConfig) -> list[list[str]]:
     """Return the images of every shard, by the planes that their headers promise."""
     whole = config.volumes == "whole"
-    room = max(1, SHARD_BYTES // (2 * config.size ** (3 if whole else 2)))
+    item = 2 * config.channels * config.size ** (3 if whole else 2)
+    room = max(1, SHARD_BYTES // item)
     shards: list[list[str]] = []
     count = room
     for image in todo:
@@ -211,9 +216,10 @@ class _Writer:
         state: _State,
         images: dict[str, Any],
         paths: dict[str, list[str]],
+        schema: pa.Schema,
     ) -> None:
         self.root, self.folder, self.state = root, folder, state
-        self.images, self.paths = images, paths
+        self.images, self.paths, self.schema = images, paths, schema
         self.next = 1 + max((row["shard"] for row in state.rows), default=-1)
         self.written = time.monotonic()
 
@@ -243,9 +249,11 @@ class _Writer:
         image, data = self.images[answer.key], answer.data
         told = ("low", "high", "units", "scaling", "inverted", "decoder", "box", "source")
         for k, place in enumerate(data["slice_index"]):
-            row = {name: image.get(name) for name in INDEX.names}
+            row = {name: image.get(name) for name in self.schema.names}
             row |= {name: data[name] for name in told}
             row |= {"slice": place, "pixels": data["digests"][k]}
+            if "grey" in self.schema.names:
+                row["grey"] = data["grey"][k]
             row |= {"shard": self.next, "offset": offset + k}
             yield row
 
@@ -254,7 +262,7 @@ class _Writer:
         state = self.state
         state.rows.sort(key=lambda r: (r["image_id"], r["slice"]))
         with atomic(self.folder / "index.parquet") as out:
-            pq.write_table(pa.Table.from_pylist(state.rows, schema=INDEX), out)
+            pq.write_table(pa.Table.from_pylist(state.rows, schema=self.schema), out)
         codes = {image: code for image, (code, _) in sorted(state.failed.items())}
         write_json(self.folder / "set_aside.json", codes)
         if self.paths:

@@ -47,3 +47,16 @@ class DiskError(MedsslError):
     """No room, or a file that could not be written."""
 
     exit_code = 6
+
+
+class StoppedError(MedsslError):
+    """Asked to stop by a signal; what was done is saved.
+
+    Args:
+        words: the sentence.
+        signal: number of the signal; SIGINT (2) ends with 130, others with 143.
+    """
+
+    def __init__(self, words: str, signal: int) -> None:
+        super().__init__(words, "E-STOPPED")
+        self.exit_code = 130 if signal == 2 else 143

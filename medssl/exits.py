@@ -17,6 +17,7 @@ def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
     """Run a command line; return the exit code that the house promises."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGUSR1, _terminate)  # what a batch system sends ahead of its limit
     try:
         code = command(arguments, standalone_mode=False)
     except MedsslError as error:

@@ -190,7 +190,9 @@ def _encoder_at(model: Classifier, place: Path | None) -> tuple[Encoder, float, 
     card = model.card
     if place is None:
         whole = card.encoder.name.endswith("_3d")
-        return build(card.encoder, card.decode.size, whole=whole, seed=1), card.mean, card.std
+        size, channels = card.decode.size, card.decode.channels
+        random = build(card.encoder, size, whole=whole, seed=1, channels=channels)
+        return random, card.mean, card.std
     if place == Path():
         return model.encoder, card.mean, card.std
     encoder, own, _ = weights.load_encoder(place)
@@ -319,6 +321,11 @@ def _notes(
     doubted = sum(label_room.is_uncertain(labels, str(i), int(s)) for i, s in places)
     if doubted:
         out.append(f"{count(doubted)} pictures are labelled uncertain here and are in no figure.")
+    if store.colour:
+        out.append(
+            "Figures of single pictures are of their luminance (ITU-R BT.601): what tint, stain or "
+            "white balance tell by themselves was not looked for."
+        )
     if known:
         out.append(
             f"{known} of these patients were seen in training, which was allowed: figures flatter."

@@ -67,7 +67,9 @@ def load(run: Path) -> Classifier:
     data = weights.read_json(run / "classifier.json", "classifier")
     card = weights.card_from(data, "classifier.json")
     whole = card.encoder.name.endswith("_3d")
-    encoder = build(card.encoder, card.decode.size, whole=whole, seed=0)
+    encoder = build(
+        card.encoder, card.decode.size, whole=whole, seed=0, channels=card.decode.channels
+    )
     head = LinearHead(encoder.width, len(data["classes"]))
     module = torch.nn.ModuleDict({"encoder": encoder, "head": head})
     weights.load_tensors(run / "classifier.safetensors", module, str(data["sha256"]))

@@ -51,21 +51,21 @@ def look(model: Classifier, picture: npt.NDArray[np.uint16], name: str) -> Looke
 
     Args:
         model: of ``infer.load``.
-        picture: stored picture, uint16 ``[S, S]``.
+        picture: stored picture, uint16 ``[S, S]``, or ``[S, S, 3]`` for a model of colours.
         name: the class.
 
     Raises:
         NothingUsableError: the model reads whole volumes, of which no map is made.
     """
-    if picture.ndim != 2:
+    if picture.ndim - (model.card.decode.colour == "rgb") != 2:
         words = "No map is made for models that read whole volumes at once."
         raise NothingUsableError(words, "E-VOLUME")
     k = model.classes.index(name)
     hidden = _hidden(picture)
     whole, odds = _odds(model, model.encoder, hidden, k)
     moved = odds - whole
-    config = model.card.encoder
-    other = build(config, model.card.decode.size, whole=False, seed=RANDOM_SEED)
+    config, decode = model.card.encoder, model.card.decode
+    other = build(config, decode.size, whole=False, seed=RANDOM_SEED, channels=decode.channels)
     random_whole, random_odds = _odds(model, other, hidden, k)
     shares = 1 / (1 + np.exp(-odds)) - 1 / (1 + np.exp(-whole))
     strongest = int(np.argmax(np.abs(moved)))
@@ -93,14 +93,14 @@ def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _hidden(picture: npt.NDArray[np.uint16]) -> torch.Tensor:
     """Return the picture, and after it one copy per square of the grid, filled with its mean."""
-    unit = to_unit(picture[None])[0, 0]
-    side, step = unit.shape[0], unit.shape[0] / GRID
-    out = unit.repeat(GRID * GRID + 1, 1, 1)
+    unit = to_unit(picture[None])
+    side, step = picture.shape[0], picture.shape[0] / GRID
+    out = unit.repeat(GRID * GRID + 1, 1, 1, 1)
     for at in range(GRID * GRID):
         middle = [(place + 0.5) * step for place in divmod(at, GRID)]
         rows, columns = (_span(m, COVER * step / 2, side) for m in middle)
-        out[at + 1, rows, columns] = unit.mean()
-    return out.unsqueeze(1)
+        out[at + 1, :, rows, columns] = unit.mean()
+    return out
 
 
 def _span(middle: float, half: float, side: int) -> slice:

@@ -11,7 +11,8 @@ from medssl import views as views_room
 from medssl.cohort import draw
 from medssl.cohort import manifest as manifest_room
 from medssl.cohort import split as split_room
-from medssl.config import MethodConfig, MICLeConfig, ViewsConfig
+from medssl.cohort.policy import policy
+from medssl.config import MethodConfig, ViewsConfig
 from medssl.errors import NothingUsableError
 from medssl.models.embed import to_unit
 from medssl.store import Store
@@ -23,15 +24,27 @@ OFF = ViewsConfig(
     rotation_deg=0,
     shift=0,
     flip=False,
+    flip_vertical=False,
+    elastic=0,
+    equalise_probability=0,
     brightness=0,
     contrast=0,
     gamma=0,
+    saturation=0,
+    hue_deg=0,
+    grey_probability=0,
     blur_sigma=0,
+    noise_std=0,
     cutout=0,
 )
 TOGETHER = {
-    "blur_sigma": ("blur_sigma", "blur_probability"),
-    "blur_probability": ("blur_sigma", "blur_probability"),
+    name: pair
+    for pair in (
+        ("elastic", "elastic_probability"),
+        ("blur_sigma", "blur_probability"),
+        ("noise_std", "noise_probability"),
+    )
+    for name in pair
 }
 
 
@@ -84,15 +97,7 @@ def plan(
         NothingUsableError: a policy of pairs, and no two pictures belong together.
         UsageError: the batch is larger than the number of patients.
     """
-    paired = isinstance(method, MICLeConfig)
-    group = method.bag if isinstance(method, MICLeConfig) else "patient_id"
-    columns = (store.column(n)[rows] for n in (group, "patient_id", "pixels"))
-    bags = draw.make_bags(rows, *columns)
-    if not paired:
-        return draw.plan_images(bags, seed, epoch, batch)
-    single = isinstance(method, MICLeConfig) and method.single_images
-    draw.check_pairs(bags, batch, single_images=single)
-    return draw.plan_patients(bags, seed, epoch, batch, single_images=single)
+    return policy(method, rows, store.column, seed=seed, batch=batch).plan(epoch)
 
 
 def view(
@@ -114,12 +119,12 @@ def view(
         places: where the pictures stand in the epoch, n of them.
 
     Returns:
-        float32 ``[n, S, S]`` in [0, 1]; of volumes the middle plane.
+        float32 ``[n, S, S]`` in [0, 1]; of volumes the middle plane, of colours their mean.
     """
     images = to_unit(planes)
     u = views_room.uniforms(seed, epoch, number, places)
     made = views_room.apply(images, views_room.sample(config, u, images.ndim - 2), config)
-    return middle(made.numpy()[:, 0])
+    return middle(made.numpy().mean(axis=1))
 
 
 def middle(planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -150,7 +155,7 @@ def pairs(
 
 
 def only(config: ViewsConfig, name: str) -> ViewsConfig:
-    """Return settings that change a picture by one augmentation alone; blur keeps its two numbers."""
+    """Return settings that change a picture by one augmentation alone, some of which have two numbers."""
     kept = TOGETHER.get(name, (name,))
     return OFF.model_copy(update={n: getattr(config, n) for n in kept})
 

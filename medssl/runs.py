@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from medssl import __version__
 from medssl.config import Settings
-from medssl.errors import MedsslError, NothingUsableError, RefusedError
+from medssl.errors import MedsslError, NothingUsableError, RefusedError, StoppedError
 from medssl.files import atomic, locked, sha256_file, write_json, write_text
 from medssl.loading import to_yaml
 
@@ -40,7 +40,7 @@ SAME_ON_RESUME = ("split", "manifest", "parents", "seed")
 
 @dataclass(frozen=True)
 class Run:
-    """A directory with a life: running, then done or failed.
+    """A directory with a life: running, then done, stopped or failed.
 
     Attributes:
         path: the folder.
@@ -116,8 +116,10 @@ def open_run(
             yield Run(path, record), summary
         except BaseException as error:
             code = error.code if isinstance(error, MedsslError) else type(error).__name__
+            asked = isinstance(error, StoppedError | KeyboardInterrupt)
+            status = "stopped" if asked else "failed"
             write_json(
-                path / "run.json", {**record, "status": "failed", "ended": now(), "error": code}
+                path / "run.json", {**record, "status": status, "ended": now(), "error": code}
             )
             raise
         write_json(

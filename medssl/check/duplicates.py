@@ -121,7 +121,8 @@ def _repeated(store: Store) -> pa.Table | None:
     counts = index.group_by("pixels").aggregate([("image_id", "count_distinct")])
     shared = counts["pixels"].filter(pc.greater(counts["image_id_count_distinct"], 1))
     size = store.config.size
-    black = pa.array([hashlib.sha256(bytes(2 * size**d)).hexdigest() for d in (2, 3)])
+    numbers = (size**2, 3 * size**2, size**3)  # grey, colours, whole volumes
+    black = pa.array([hashlib.sha256(bytes(2 * n)).hexdigest() for n in numbers])
     shared = shared.filter(pc.invert(pc.is_in(shared, value_set=black)))
     looked = shared.take(pa.array(sample(len(shared), MOST_GROUPS)))
     first = pc.index_in(looked, value_set=index["pixels"].combine_chunks())
@@ -135,7 +136,7 @@ def _repeated(store: Store) -> pa.Table | None:
 def _pictured(store: Store, row: int) -> bool:
     """Return whether a stored picture shows more than one value; a damaged one is taken to."""
     try:
-        plane = store.planes(np.array([row]))[0]
+        plane = store.luminance(np.array([row]))[0]
     except (RefusedError, IndexError, OSError, ValueError):
         return True
     unit = plane.reshape(1, -1, plane.shape[-1]).astype(np.float32) / STORED_MAX

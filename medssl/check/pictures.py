@@ -47,6 +47,8 @@ class Pictures:
         bottom, top: share of pixels at the two ends of the range.
         correlation: of neighbouring pixels, mean of both directions; NaN where constant.
         thumbs: float32 ``[n, 16, 16]``, area means of the picture without its padding, in [0, 1].
+
+    Colours are judged by their luma.
     """
 
     rows: Rows
@@ -125,7 +127,9 @@ def measure(store: Store) -> Pictures:
     Args:
         store: as ``opened`` returns it.
     """
-    size = store.config.size ** (3 if store.config.volumes == "whole" else 2)
+    size = store.config.channels * store.config.size ** (
+        3 if store.config.volumes == "whole" else 2
+    )
     rows = sample(len(store), min(MOST_PICTURES, max(1, MOST_PIXELS // size)))
     damage, broken = "", np.empty(0, np.int64)
     try:
@@ -171,13 +175,13 @@ def _cropped(store: Store, rows: Rows) -> Iterator[tuple[Rows, npt.NDArray[np.ui
     if not len(rows):
         return
     kinds, kind = np.unique(boxes(store, rows), axis=0, return_inverse=True)
-    size = store.config.size ** (3 if store.whole else 2)
+    size = store.config.channels * store.config.size ** (3 if store.whole else 2)
     step = max(1, CHUNK_PIXELS // size)
     for k, (top, left, height, width) in enumerate(kinds):
         places = np.flatnonzero(kind.ravel() == k)
         for start in range(0, len(places), step):
             where = places[start : start + step]
-            planes = store.planes(rows[where])
+            planes = store.luminance(rows[where])
             yield where, planes[..., top : top + height, left : left + width]
 
 
@@ -235,6 +239,7 @@ def check(root: Path, manifest: pa.Table, store: Store, seen: Pictures) -> Secti
     """
     found = [_intact(store, seen), _current(root, manifest, store), *_faults(store, seen)]
     found.append(_small(manifest, store))
+    found += _colourless(store)
     boxed, table = _letterbox(store, seen)
     return Section((*found, boxed), (table,))
 
@@ -271,10 +276,11 @@ def _current(root: Path, manifest: pa.Table, store: Store) -> Finding:
         return finding("ok", "H-STORE-OLD", words, n=len(aside))
     words = (
         "The store is not of this manifest: {absent} images are not decoded and {gone} stored images are "
-        "not in it. Run: medssl decode {root} --size {size} --volumes {volumes}"
+        "not in it. Run: medssl decode {root} --size {size} --volumes {volumes}{more}"
     )
     told_of: dict[str, Cell] = {"absent": len(absent), "gone": gone, "root": str(root)}
     told_of |= {"size": str(store.config.size), "volumes": store.config.volumes}
+    told_of |= {"more": " --set colour=rgb" if store.colour else ""}
     names = absent.slice(0, 20).to_pylist()
     return finding("warn", "H-STORE-OLD", words, names, **told_of)
 
@@ -324,6 +330,22 @@ def _small(manifest: pa.Table, store: Store) -> Finding:
         names = manifest["image_id"].filter(small).slice(0, 20).to_pylist()
         return finding("note", "H-ENLARGED", words, names, **told)
     return finding("ok", "H-ENLARGED", "No image had to be enlarged to {size} pixels.", **told)
+
+
+def _colourless(store: Store) -> list[Finding]:
+    """Count the pictures of a store of colours that have none."""
+    if not store.colour:
+        return []
+    grey = pc.fill_null(store.index["grey"], fill_value=False)
+    n = Part(int(pc.sum(grey).as_py() or 0), len(store))
+    if not n.count:
+        return [finding("ok", "H-GREY", "Every picture of this store of colours has some.")]
+    words = (
+        "{n} pictures of this store of colours have none (three equal channels). Where grey and "
+        "coloured pictures differ in more than colour, a model can tell them apart by that alone."
+    )
+    names = store.index["image_id"].filter(grey).slice(0, 20).to_pylist()
+    return [finding("note", "H-GREY", words, names, n=n)]
 
 
 def _letterbox(store: Store, seen: Pictures) -> tuple[Finding, Table]:

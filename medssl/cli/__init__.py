@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from medssl import __version__, exits
-from medssl.cli import data, models
+from medssl.cli import data, models, pretraining, runs, share
 from medssl.cli.base import app
 from medssl.terminal import say
 
-__all__ = ["app", "data", "entry", "main", "models"]
+__all__ = ["app", "data", "entry", "main", "models", "pretraining", "runs", "share"]
 
 
 def _version(value: bool) -> None:

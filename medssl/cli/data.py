@@ -148,7 +148,8 @@ def decode(
             if resolved.volumes == "slices"
             else table.num_rows
         )
-        size_mib = items * resolved.size ** (3 if resolved.volumes == "whole" else 2) * 2 / 2**20
+        numbers = resolved.channels * resolved.size ** (3 if resolved.volumes == "whole" else 2)
+        size_mib = items * numbers * 2 / 2**20
         facts = {
             **resolved.model_dump(),
             "images": table.num_rows,
@@ -165,6 +166,11 @@ def decode(
             "stored_items": done.items,
             "set_aside": ", ".join(f"{c} {n}" for c, n in done.reasons.items()) or "nothing",
             "copies": f"{done.copies} pair(s) of pictures are one picture, {done.shared} of two patients",
+            **(
+                {}
+                if done.grey is None
+                else {"without_colour": f"{done.grey} (three equal channels)"}
+            ),
             "store": done.store,
         },
     )

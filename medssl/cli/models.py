@@ -1,57 +1,13 @@
-"""Commands that make models and show them: pretrain, finetune, evaluate, app, demo, synthesize."""
+"""Commands that make classifiers and show them: finetune, evaluate, pack, app, demo, synthesize."""
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from medssl.cli.base import AllowSeen, Config, DryRun, Overrides, ShowSettings, Workers, app, need
 from medssl.terminal import bar, print_settings, say, show
-
-
-@app.command()
-def pretrain(
-    config: Config = None,
-    overrides: Overrides = None,
-    data: Annotated[Path | None, typer.Option("--data", help="A decoded cohort.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="The run directory; new or empty.")
-    ] = None,
-    split: Annotated[
-        Literal["file", "none"], typer.Option(help="none: use every patient; recorded.")
-    ] = "file",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue, or start if empty.")] = False,
-    settings: ShowSettings = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Pretrain an encoder on training and unlabelled patients.
-
-    Example: medssl pretrain configs/pretrain/micle-cxr.yaml batch=128 --data cohorts/a --out runs/micle
-    """
-    from medssl.config import PretrainConfig
-    from medssl.loading import load, to_yaml
-
-    if settings:
-        print_settings(PretrainConfig)
-    resolved = load(PretrainConfig, need(config, "CONFIG"), tuple(overrides or ()))
-    cohort = need(data, "--data")
-    from medssl.train import pretrain as room
-
-    if dry_run:
-        say(to_yaml(resolved))
-        show("would run (nothing written):", room.cost(resolved, cohort, split))
-        return
-    with bar("steps") as progress:
-        run = room.pretrain(
-            resolved,
-            cohort,
-            need(out, "--out"),
-            split=split,
-            resume=resume,
-            progress=lambda done, total, _: progress(done, total),
-        )
-    show(f"{run.path}: encoder written", run.summary)
 
 
 @app.command()

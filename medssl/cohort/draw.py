@@ -97,23 +97,28 @@ def generator(seed: int, epoch: int, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, (epoch << 8) | purpose]))
 
 
-def limits(count: int, batch: int) -> IntArray:
-    """Return the edges of the fewest batches of at most ``batch``, sizes equal to within one."""
-    steps = -(-count // batch)
+def limits(count: int, batch: int, times: int = 1) -> IntArray:
+    """Return the edges of the fewest batches of at most ``batch``, sizes equal to within one.
+
+    Their number is a multiple of ``times``, the batches of one optimiser step.
+    """
+    steps = -(-count // (batch * times)) * times
     return np.linspace(0, count, steps + 1).round().astype(np.int64)
 
 
-def plan_images(bags: Bags, seed: int, epoch: int, batch: int) -> Plan:
+def plan_images(bags: Bags, seed: int, epoch: int, batch: int, *, times: int = 1) -> Plan:
     """Draw every image once, in random order (SimCLR): rows ``[N, 1]``.
 
     Several images of one patient may meet in a batch; the loss masks them.
     """
     order = generator(seed, epoch, 1).permutation(len(bags.order))
     owner = np.repeat(bags.patient, bags.sizes)
-    return Plan(bags.order[order][:, None], owner[order], limits(len(order), batch))
+    return Plan(bags.order[order][:, None], owner[order], limits(len(order), batch, times))
 
 
-def plan_patients(bags: Bags, seed: int, epoch: int, batch: int, *, single_images: bool) -> Plan:
+def plan_patients(
+    bags: Bags, seed: int, epoch: int, batch: int, *, single_images: bool, times: int = 1
+) -> Plan:
     """Draw every patient once with two different images of one of their bags (MICLe): ``[N, 2]``.
 
     A patient with several bags is drawn with one of those that hold two images, at random; one
@@ -136,7 +141,79 @@ def plan_patients(bags: Bags, seed: int, epoch: int, batch: int, *, single_image
     b = np.where(size > 1, (a + 1 + (second * (size - 1)).astype(np.int64)) % size, a)
     rows = bags.order[bags.start[bag][:, None] + np.stack([a, b], axis=1)]
     shuffle = shuffle[keep[shuffle]]
-    return Plan(rows[shuffle], patients[shuffle], limits(len(shuffle), batch))
+    return Plan(rows[shuffle], patients[shuffle], limits(len(shuffle), batch, times))
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Rows of each patient, and which places in the order are near each of them.
+
+    Attributes:
+        order: rows by patient, series and slice, int64 ``[N]``.
+        low, high: first and one past the last place within reach, the row itself included, ``[N]``.
+        patient: code of every row's patient, ascending, int64 ``[N]``.
+    """
+
+    order: IntArray
+    low: IntArray
+    high: IntArray
+    patient: IntArray
+
+
+def neighbours(
+    rows: IntArray,
+    patient: npt.NDArray[Any],
+    series: npt.NDArray[Any],
+    slices: IntArray,
+    within: int,
+) -> Neighbours:
+    """Find for every slice those of its series at most ``within`` slices away.
+
+    Args:
+        rows: candidate rows, int64 ``[n]``.
+        patient, series, slices: values of those rows; slice -1 is no slice and has no neighbour.
+        within: the largest distance, slices.
+    """
+    owner, group = _codes(patient, ranked=True), _codes(series, ranked=True)
+    order = np.lexsort((rows, slices, group, owner))
+    fresh = np.ones(len(order), bool)
+    fresh[1:] = (np.diff(owner[order]) != 0) | (np.diff(group[order]) != 0)
+    # Series stand further apart on this line than any two slices of one may.
+    reach = int(slices.max(initial=0)) + within + 2
+    line = (np.cumsum(fresh) - 1) * reach + slices[order]
+    low = np.searchsorted(line, line - within, side="left")
+    high = np.searchsorted(line, line + within, side="right")
+    alone = slices[order] < 0
+    places = np.arange(len(order))
+    low, high = np.where(alone, places, low), np.where(alone, places + 1, high)
+    return Neighbours(rows[order].astype(np.int64), low, high, owner[order])
+
+
+def plan_neighbours(
+    near: Neighbours, seed: int, epoch: int, batch: int, *, single_images: bool, times: int = 1
+) -> Plan:
+    """Draw every patient once with two slices that are near each other: ``[N, 2]``.
+
+    The first is any slice of the patient that has a neighbour, the second any of its neighbours. A
+    patient without neighbouring slices is drawn with one picture twice, or left out.
+    """
+    stream = generator(seed, epoch, 3)
+    patients = np.unique(near.patient)
+    first, second = stream.random((2, len(patients)))
+    shuffle = stream.permutation(len(patients))
+    mates = near.high - near.low - 1
+    paired = np.flatnonzero(mates > 0)
+    begin, count = _runs(near.patient, patients)
+    begin_paired, pairs = _runs(near.patient[paired], patients)
+    a = begin + (first * count).astype(np.int64)
+    has = pairs > 0
+    a[has] = paired[(begin_paired + (first * pairs).astype(np.int64))[has]]
+    b = near.low[a] + (second * mates[a]).astype(np.int64)
+    b = np.where(mates[a] > 0, b + (b >= a), a)
+    keep = np.full(len(patients), single_images) | has
+    shuffle = shuffle[keep[shuffle]]
+    rows = near.order[np.stack([a, b], axis=1)]
+    return Plan(rows[shuffle], patients[shuffle], limits(len(shuffle), batch, times))
 
 
 def _runs(values: IntArray, wanted: IntArray) -> tuple[IntArray, IntArray]:
@@ -152,24 +229,30 @@ def pair_share(plan: Plan) -> float:
     return float((plan.rows[:, 0] != plan.rows[:, 1]).mean())
 
 
-def check_pairs(bags: Bags, batch: int, *, single_images: bool) -> None:
-    """Raise unless MICLe can draw: some patient with two images, and at least ``batch`` patients.
+def check_pairs(patients: IntArray, paired: IntArray, batch: int, *, single_images: bool) -> None:
+    """Raise unless MICLe can draw: some patient with a pair, and at least ``batch`` patients.
+
+    Args:
+        patients: codes of all patients.
+        paired: codes of those with two images that may form a pair.
+        batch: patients per batch.
+        single_images: whether the others are drawn too.
 
     Raises:
         NothingUsableError: no patient has two different images.
         UsageError: the batch is larger than the number of patients.
     """
-    paired = np.unique(bags.patient[bags.sizes > 1])
     if paired.size == 0:
         words = (
-            "no patient has two different images, so MICLe has no pair to learn from. "
-            "Use method.name=simclr, or scan more images of the same patients."
+            "no patient has two different images that may form a pair, so MICLe has nothing to learn "
+            "from. Use method.name=simclr, another method.bag or a larger method.within_slices, or "
+            "scan more images of the same patients."
         )
         raise NothingUsableError(words, "E-NOPAIRS")
-    patients = len(np.unique(bags.patient)) if single_images else len(paired)
-    if batch > patients:
+    many = len(np.unique(patients if single_images else paired))
+    if batch > many:
         words = (
-            f"batch {batch} is larger than the {patients} patients to draw from, and a patient may "
-            f"stand in a batch only once. Set batch={patients} or less."
+            f"batch {batch} is larger than the {many} patients to draw from, and a patient may "
+            f"stand in a batch only once. Set batch={many} or less."
         )
         raise UsageError(words, "E-BATCH")

@@ -273,7 +273,8 @@ def _units(root: Path, manifest: Manifest, pairs: list[tuple[str, str]]) -> dict
     owner = _owner(manifest)
     for index in sorted((root / "store").glob("*/index.parquet")):
         size = json.loads((index.parent / "decode.json").read_text())["size"]
-        blank = {hashlib.sha256(bytes(2 * size**d)).hexdigest() for d in (2, 3)}
+        numbers = (size**2, 3 * size**2, size**3)  # grey, colours, whole volumes
+        blank = {hashlib.sha256(bytes(2 * n)).hexdigest() for n in numbers}
         table = pq.read_table(index, columns=["pixels", "image_id", "low", "high"])
         for row in table.to_pylist():
             patient = owner.get(row["image_id"])

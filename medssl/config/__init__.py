@@ -1,6 +1,7 @@
 """Every setting of the house, torch-free, one page per verb. The sentence under a field is its help."""
 
 from medssl.config.base import MAX_SEED, LabelText, Precision, Settings
+from medssl.config.chain import ChainConfig
 from medssl.config.decoding import DecodeConfig
 from medssl.config.evaluation import EvaluateConfig, Group, Month
 from medssl.config.finetuning import FinetuneConfig, FullConfig
@@ -18,6 +19,7 @@ from medssl.config.views import ViewsConfig
 
 __all__ = [
     "MAX_SEED",
+    "ChainConfig",
     "DecodeConfig",
     "Duration",
     "EncoderConfig",

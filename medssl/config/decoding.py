@@ -1,6 +1,6 @@
 """Settings of ``medssl decode``, which travel with every encoder."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -30,9 +30,36 @@ class DecodeConfig(Settings):
     """Hounsfield units mapped to the two ends of the stored range."""
     min_slice_fill: float = Field(0.0, ge=0, le=1)
     """Leave out slices of a volume whose share of pixels above the lower limit is smaller."""
+    colour: Literal["grey", "rgb"] = "grey"
+    """grey: one channel, colours as their luma (ITU-R BT.601); rgb: red, green and blue, scaled
+    by the same two limits, so that the tint stays; grey pictures become three equal channels."""
 
     @model_validator(mode="after")
-    def _range(self) -> "DecodeConfig":
-        if self.ct_range_hu[0] >= self.ct_range_hu[1]:
-            raise ValueError(f"ct_range_hu must rise (got {self.ct_range_hu})")
+    def _possible(self) -> "DecodeConfig":
+        low, high = self.ct_range_hu
+        problems = [f"ct_range_hu must rise (got {self.ct_range_hu})"] if low >= high else []
+        if self.colour == "rgb" and self.volumes == "whole":
+            problems.append(
+                "colour=rgb is of images and slices; whole volumes are grey (volumes=slices, "
+                "or colour=grey)"
+            )
+        if self.colour == "rgb" and self.scaling == "window":
+            problems.append(
+                "scaling=window has no meaning for colour=rgb: colours have no VOI window "
+                "(use auto, percentile, full or equalise)"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def channels(self) -> int:
+        """Return the channels that an encoder of such pictures reads."""
+        return 3 if self.colour == "rgb" else 1
+
+    def naming(self) -> dict[str, Any]:
+        """Return the settings that name a store, as JSON.
+
+        Grey is left out, so that stores made before colours were kept have their old name.
+        """
+        return self.model_dump(mode="json", exclude={"colour"} if self.colour == "grey" else None)

@@ -37,6 +37,8 @@ class MICLeConfig(Settings):
     """Patients with one image join as two views of it; off leaves them out."""
     bag: Literal["patient_id", "study_id", "series_id"] = "patient_id"
     """The images of which group may form a pair. The patient stays the unit of the batch."""
+    within_slices: int | None = Field(None, ge=1)
+    """Only slices of one series at most this many apart form a pair; None: any two of the bag."""
 
 
 MethodConfig = Annotated[SimCLRConfig | MICLeConfig, Field(discriminator="name")]

@@ -86,15 +86,18 @@ class WatchConfig(Settings):
     every: int = Field(5, ge=0)
     """Epochs between two measurements, the first before training; 0 measures never."""
     pictures: int = Field(2000, ge=16)
-    """Most pictures that a measurement looks at, whole patients, the same ones each time."""
+    """Most pictures that a measurement looks at, whole patients, the same ones each time; up to half
+    are labelled validation patients."""
     target: LabelText | None = None
     """Column of the label table for the two probes; validation patients are never trained on."""
     keep: Literal["last", "ridge", "knn", "effective_rank", "uniformity", "retrieval"] = "last"
-    """Which encoder the run keeps: the last, or the one best by a measurement (never by the loss)."""
+    """Which encoder the run keeps: the last, or the one best by a measurement (never by the loss).
+    retrieval keeps the one that knows patients best, which may be a shortcut."""
     collapse: bool = True
     """Stop when the representation has collapsed."""
     guard: bool = False
-    """With init: keep the new encoder only if neither probe nor effective rank fell; else the old."""
+    """With init: keep the new encoder only if neither probe nor effective rank fell; else the old.
+    Without labels the effective rank alone decides."""
 
 
 class LogConfig(Settings):
@@ -149,6 +152,10 @@ class PretrainConfig(Settings):
     def _start(self) -> "PretrainConfig":
         if self.init is not None and self.foreign is not None:
             raise ValueError("init and foreign are two starts; give one")
+        if self.foreign is not None and self.encoder.norm == "group":
+            raise ValueError(
+                "foreign weights keep their network's own norm; set encoder.norm=batch"
+            )
         if self.watch.guard and self.init is None:
             raise ValueError("watch.guard keeps or rolls back to a start; give init")
         if self.watch.keep in {"ridge", "knn"} and self.watch.target is None:

@@ -92,7 +92,7 @@ def of_pixels(planes: npt.NDArray[np.uint16]) -> dict[str, npt.NDArray[np.float6
     """Return one number per picture and figure.
 
     Args:
-        planes: stored pictures, uint16 ``[n, S, S]``.
+        planes: stored pictures, uint16 ``[n, S, S]``; colours as their luma (``Store.pictures``).
 
     Returns:
         Float64 ``[n]`` by name, all of ``PIXELS`` but the padding.

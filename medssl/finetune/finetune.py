@@ -131,7 +131,10 @@ def _starts(
     encoders = {PRETRAINED: encoder}
     if config.baseline:
         seed = config.seed + 1
-        encoders[BASELINE] = build(card.encoder, card.decode.size, whole=store.whole, seed=seed)
+        whole, channels = store.whole, card.decode.channels
+        encoders[BASELINE] = build(
+            card.encoder, card.decode.size, whole=whole, seed=seed, channels=channels
+        )
     normal = (card.mean, card.std)
     starts = [Start(n, e, embed(e, store, task.rows, *normal)) for n, e in encoders.items()]
     if config.pixels:
@@ -140,9 +143,11 @@ def _starts(
 
 
 def raw_pixels(store: Store, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Return float32 ``[n, 256]``: pictures averaged to 16 x 16 (the middle slice of a volume)."""
-    planes = store.planes(rows)
-    flat = planes[:, planes.shape[1] // 2] if planes.ndim == 4 else planes
+    """Return float32 ``[n, 256]``: pictures averaged to 16 x 16 (the middle slice of a volume).
+
+    Colours by their luma, so that this baseline knows nothing of tint.
+    """
+    flat = store.pictures(rows)
     side = flat.shape[1] // PIXEL_SIDE * PIXEL_SIDE
     blocks = flat[:, :side, :side].reshape(
         len(rows), PIXEL_SIDE, side // PIXEL_SIDE, PIXEL_SIDE, -1

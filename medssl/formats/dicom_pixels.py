@@ -44,8 +44,12 @@ BROKEN_TABLE = (ValueError, TypeError, AttributeError, KeyError, IndexError, Not
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def pixels(paths: list[Path]) -> Pixels:
+def pixels(paths: list[Path], *, colour: bool = False) -> Pixels:
     """Read one file, or the files of one stack in any order, as one picture.
+
+    Args:
+        paths: the file, or the stack.
+        colour: keep the colours of an object that has them, as a last axis; else their luma.
 
     Returns:
         One ``[H, W]`` image, a volume in house order, or the frames of a multi-frame object.
@@ -54,15 +58,15 @@ def pixels(paths: list[Path]) -> Pixels:
         FormatError: no decoder, too few bytes, broken rescale, or a broken stack geometry.
     """
     if len(paths) > 1:
-        return _stack(paths)
+        return _stack(paths, colour=colour)
     ds = read(paths[0], pixels=True)
     check_image(ds)
     _, _, frames = matrix(ds)
     geometry = enhanced.frame_geometry(ds) if frames > 1 else None
-    values, units, padding = grey_values(ds)
-    facts = _facts(ds, units, padding)
+    values, units, padding = _values(ds, colour=colour)
+    facts = _facts(ds, units, padding, colour=colour)
     spacing, _ = pixel_spacing(ds)
-    if values.ndim == 2:
+    if values.ndim - facts["colour"] == 2:
         return Pixels(values, spacing, None, **facts)
     if geometry is None:
         order = tuple(range(len(values)))
@@ -76,7 +80,11 @@ def pixels(paths: list[Path]) -> Pixels:
     return Pixels(made.array, made.spacing_mm, made.affine_lps, slice_index=index, **facts)
 
 
-def _facts(ds: Dataset, units: str, padding: float) -> dict[str, Any]:
+def _is_coloured(ds: Dataset) -> bool:
+    return text(ds, "PhotometricInterpretation") in COLOUR
+
+
+def _facts(ds: Dataset, units: str, padding: float, *, colour: bool) -> dict[str, Any]:
     transform = enhanced.functional(ds, "FrameVOILUTSequence")
     syntax = str(ds.file_meta.TransferSyntaxUID)
     raw = text(ds, "PresentationIntentType").upper() == "FOR PROCESSING"
@@ -87,10 +95,11 @@ def _facts(ds: Dataset, units: str, padding: float) -> dict[str, Any]:
         "padding": padding,
         "decoder": DECODERS[syntax] or "pydicom",
         "intent": "processing" if raw else "presentation",
+        "colour": colour and _is_coloured(ds),
     }
 
 
-def _stack(paths: list[Path]) -> Pixels:
+def _stack(paths: list[Path], *, colour: bool) -> Pixels:
     """Read the slices of a volume one by one; one that is broken is named, and sets all aside."""
     heads = [read(p, pixels=False) for p in paths]
     places = [enhanced.placed(ds) for ds in heads]
@@ -99,21 +108,22 @@ def _stack(paths: list[Path]) -> Pixels:
         raise FormatError("its slices are stored in different photometries", "E-MIXED")
     order = np.argsort(positions @ np.cross(turn[:3], turn[3:]), kind="stable")
     rows, columns, _ = matrix(heads[0])
-    stack = np.empty((len(paths), rows, columns), np.float32)
+    channels = (3,) if colour and _is_coloured(heads[0]) else ()
+    stack = np.empty((len(paths), rows, columns, *channels), np.float32)
     padding, units = np.zeros(len(paths)), set()
     for place, k in enumerate(order):
         try:
             ds = read(paths[k], pixels=True)
             check_image(ds)
             matrix(ds)
-            stack[place], unit, padding[place] = grey_values(ds)
+            stack[place], unit, padding[place] = _values(ds, colour=colour)
             units.add(unit)
         except FormatError as error:
             words = f"slice {place + 1} of {len(paths)} of this volume: {error.sentence}"
             raise FormatError(words, error.code) from error
     if len(units) > 1:
         raise FormatError("its slices have different units", "E-MIXED")
-    facts = _facts(heads[0], units.pop(), float(padding.mean()))
+    facts = _facts(heads[0], units.pop(), float(padding.mean()), colour=colour)
     spacing, _ = pixel_spacing(heads[0])
     return _volume(stack, positions[order[[0, -1]]], turn, spacing, facts)
 
@@ -132,6 +142,13 @@ def _volume(
     affine = slice_affine(ends[0], orientation, (spacing[0], spacing[1]), step)
     array, affine, index = to_house_order(stack, affine)
     return Pixels(array, spacing_of(affine), affine, slice_index=index, **facts)
+
+
+def _values(ds: Dataset, *, colour: bool) -> tuple[npt.NDArray[np.float32], str, float]:
+    """Return ``grey_values``, or the colours ``[..., 3]`` of a colour object where these are kept."""
+    if colour and not _check_samples(ds):
+        return _red_green_blue(_colours(ds)).astype(np.float32), "stored", 0.0
+    return grey_values(ds)
 
 
 def grey_values(ds: Dataset) -> tuple[npt.NDArray[np.float32], str, float]:
@@ -363,7 +380,11 @@ def _padding(stored: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[np.bool_] | N
 
 def _luminance(colour: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """ITU-R BT.601 luma of ``[..., 3]``."""
+    grey: npt.NDArray[np.float32] = (_red_green_blue(colour) @ LUMA).astype(np.float32)
+    return grey
+
+
+def _red_green_blue(colour: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if colour.ndim < 3 or colour.shape[-1] != 3:
         raise FormatError(f"colour pixels of shape {colour.shape} are not RGB", "E-PHOTOMETRIC")
-    grey: npt.NDArray[np.float32] = (colour @ LUMA).astype(np.float32)
-    return grey
+    return colour

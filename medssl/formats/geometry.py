@@ -32,7 +32,8 @@ class Pixels:
     """One image or volume as read.
 
     Attributes:
-        array: float32 ``[H, W]`` or ``[D, H, W]`` in house order; padding is NaN.
+        array: float32 ``[H, W]`` or ``[D, H, W]`` in house order; padding is NaN. With ``colour`` a
+            last axis of red, green and blue.
         spacing_mm: size of a pixel along each axis of ``array``; None where unknown.
         affine_lps: 4x4, array index (axis order of ``array``) to LPS mm; None for projections.
         units: ``HU`` or ``stored``.
@@ -42,6 +43,7 @@ class Pixels:
         padding: share of the pixels that the header declares as padding.
         decoder: what turned the stored bytes into numbers.
         intent: ``processing`` for raw detector data, ``presentation`` for all else.
+        colour: whether the last axis holds colours.
     """
 
     array: npt.NDArray[np.float32]
@@ -54,6 +56,7 @@ class Pixels:
     padding: float = 0.0
     decoder: str = "own"
     intent: str = "presentation"
+    colour: bool = False
 
 
 def check_affine(affine: FloatArray) -> None:
@@ -106,7 +109,7 @@ def to_house_order(
     """Turn a volume into house order by flips and axis swaps only; no resampling.
 
     Args:
-        array: any axis order, 3-D.
+        array: any axis order, 3-D; axes after the third (colours) stay where they are.
         affine_lps: its index-to-LPS affine, same axis order.
 
     Returns:
@@ -123,7 +126,7 @@ def to_house_order(
     wanted = nib.orientations.axcodes2ornt(("S", "P", "L"))
     turn = nib.orientations.ornt_transform(start, wanted)
     turned = nib.orientations.apply_orientation(array, turn)
-    affine = affine_lps @ nib.orientations.inv_ornt_aff(turn, array.shape)
+    affine = affine_lps @ nib.orientations.inv_ornt_aff(turn, array.shape[:3])
     source_axis = int(np.flatnonzero(turn[:, 0] == 0)[0])
     length = array.shape[source_axis]
     order = range(length) if turn[source_axis, 1] > 0 else range(length - 1, -1, -1)

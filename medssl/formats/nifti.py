@@ -101,8 +101,12 @@ def header(path: Path) -> dict[str, Any]:
     return {"public": public, "private": {}, "stack": None, "volume": True}
 
 
-def pixels(path: Path) -> Pixels:
+def pixels(path: Path, *, colour: bool = False) -> Pixels:
     """Read one volume in house order; the gzip checksum is verified.
+
+    Args:
+        path: the file, or the header of a pair.
+        colour: set a volume of colours aside instead of taking its luma.
 
     Returns:
         Float32 ``[D, H, W]``; colour becomes luma; ``slice_index`` is the plane's index in the file.
@@ -112,6 +116,11 @@ def pixels(path: Path) -> Pixels:
     """
     data = _unpack(path)
     head = _head(path, data[:HEADER_BYTES])
+    if colour and head.dtype.names is not None:
+        words = (
+            "the colours of a NIfTI volume are not read (decode.colour=rgb); grey takes its luma"
+        )
+        raise FormatError(words, "E-PHOTOMETRIC")
     body = _unpack(partner(path)) if path.suffix.lower() == ".hdr" else data
     needed = head.offset + int(np.prod(head.shape, dtype=object)) * head.dtype.itemsize
     if len(body) < needed:

@@ -14,6 +14,7 @@ from medssl.formats.geometry import FormatError, Pixels
 STORED_MAX = 65535
 MIN_FINITE = 0.5
 LIMIT_PIXELS = 1 << 19
+CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,14 @@ class Prepared:
     """What one image or volume becomes.
 
     Attributes:
-        planes: uint16 ``[N, S, S]``, or ``[1, S, S, S]`` for a whole volume.
+        planes: uint16 ``[N, S, S]``, or ``[1, S, S, S]`` for a whole volume, or ``[N, S, S, 3]``.
         slice_index: the file's own index of every plane; -1 for images and whole volumes.
         low, high: values (``units``) that map to 0 and 65535; 0 and 1 where no straight line maps.
         units: ``HU``, ``stored``, or ``shown`` (share of the display range).
         scaling: how the two were found: ``hu``, ``percentile``, ``full``, ``voi LINEAR`` ...
         box: (top, left, height, width) of the picture inside the square, pixels.
         digests: SHA-256 of every plane.
+        grey: of every plane, whether it has no colour of its own; empty unless colours are stored.
     """
 
     planes: npt.NDArray[np.uint16]
@@ -38,10 +40,15 @@ class Prepared:
     scaling: str
     box: tuple[int, int, int, int]
     digests: tuple[str, ...]
+    grey: tuple[bool, ...] = ()
 
 
 def prepare(pixels: Pixels, config: DecodeConfig) -> Prepared:
     """Scale, letterbox and resize one picture.
+
+    Args:
+        pixels: with colours only where ``config.colour`` keeps them.
+        config: what is stored.
 
     Raises:
         FormatError: constant, less than half of it finite, or of the intent that is not wanted.
@@ -53,32 +60,47 @@ def prepare(pixels: Pixels, config: DecodeConfig) -> Prepared:
         )
         raise FormatError(words, "E-INTENT")
     finite = np.isfinite(pixels.array)
-    if pixels.array.ndim == 2 and config.volumes == "whole":
+    volume = pixels.array.ndim - pixels.colour == 3
+    if not volume and config.volumes == "whole":
         raise FormatError("a 2-D image; this store holds whole volumes", "E-NOTAVOLUME")
     if finite.mean() + pixels.padding < MIN_FINITE or not finite.any():
         share = 100 * finite.mean()
         raise FormatError(f"only {share:.0f} % of the pixels are numbers", "E-NONFINITE")
-    if pixels.array.ndim == 3 and pixels.affine_lps is not None:
+    if volume and pixels.affine_lps is not None:
         _check_not_mask(pixels.array[finite])
     unit, scale = _scaled(pixels, finite, config)
-    if unit.ndim == 3 and config.volumes == "whole":
-        planes, box = _whole(unit, pixels.spacing_mm, config.size)
-        index: tuple[int, ...] = (-1,)
-    elif unit.ndim == 3:
-        kept = [k for k in range(len(unit)) if (unit[k] > 0).mean() >= config.min_slice_fill]
-        if not kept:
-            raise FormatError("no slice is filled enough (decode.min_slice_fill)", "E-EMPTY")
-        pairs = [_letterbox(unit[k], pixels.spacing_mm[-2:], config.size) for k in kept]
-        planes, box = np.stack([p for p, _ in pairs]), pairs[0][1]
-        index = tuple(pixels.slice_index[k] for k in kept)
+    if volume:
+        planes, index, box = _volume(unit, pixels, config)
     else:
         plane, box = _letterbox(unit, pixels.spacing_mm, config.size)
         planes, index = plane[None], (-1,)
     if config.scaling == "equalise":
         # Resizing mixes neighbours, and how much tells of tone and texture: ranked once more.
         planes = _levelled(planes)
+    grey: tuple[bool, ...] = ()
+    if config.colour == "rgb":
+        planes = planes if pixels.colour else np.repeat(planes[..., None], CHANNELS, axis=-1)
+        grey = tuple(bool((p == p[..., :1]).all()) for p in planes)
     digests = tuple(hashlib.sha256(p.tobytes()).hexdigest() for p in planes)
-    return Prepared(planes, index, scale.low, scale.high, scale.units, scale.name, box, digests)
+    found = scale.low, scale.high, scale.units, scale.name
+    return Prepared(planes, index, *found, box, digests, grey)
+
+
+def _volume(
+    unit: npt.NDArray[np.float32], pixels: Pixels, config: DecodeConfig
+) -> tuple[npt.NDArray[np.uint16], tuple[int, ...], tuple[int, int, int, int]]:
+    """Return stored planes, the file's index of each, and their box."""
+    if config.volumes == "whole":
+        planes, box = _whole(unit, pixels.spacing_mm, config.size)
+        return planes, (-1,), box
+    lit = (plane > 0 for plane in unit)
+    fill = [(p.any(axis=-1) if pixels.colour else p).mean() for p in lit]
+    kept = [k for k, share in enumerate(fill) if share >= config.min_slice_fill]
+    if not kept:
+        raise FormatError("no slice is filled enough (decode.min_slice_fill)", "E-EMPTY")
+    pairs = [_letterbox(unit[k], pixels.spacing_mm[-2:], config.size) for k in kept]
+    index = tuple(pixels.slice_index[k] for k in kept)
+    return np.stack([p for p, _ in pairs]), index, pairs[0][1]
 
 
 def _check_not_mask(values: npt.NDArray[np.float32]) -> None:
@@ -150,7 +172,7 @@ def _ranked(
     """Return every pixel as the share of pixels that are darker (equal ones counting half)."""
     values = -pixels.array if pixels.inverted else pixels.array
     held = values[finite]
-    some = np.sort(held[:: held.size // LIMIT_PIXELS | 1])
+    some = np.sort(_some(held, pixels))
     if some[0] == some[-1]:
         raise FormatError(f"the picture is constant (every pixel {some[0]:g})", "E-CONSTANT")
     below = some.searchsorted(held, "left") + some.searchsorted(held, "right")
@@ -177,16 +199,24 @@ def _limits(
         return *config.ct_range_hu, "hu"
     if config.scaling == "full":
         return float(finite.min()), float(finite.max()), "full"
-    # A large picture is judged by every k-th pixel; k is odd, so that it falls on every column.
-    some = finite[:: finite.size // LIMIT_PIXELS | 1]
-    edges = np.percentile(some, [config.low_percentile, config.high_percentile])
+    edges = np.percentile(_some(finite, pixels), [config.low_percentile, config.high_percentile])
     if edges[1] > edges[0]:
         return float(edges[0]), float(edges[1]), "percentile"
     return float(finite.min()), float(finite.max()), "full"
 
 
+def _some(finite: npt.NDArray[Any], pixels: Pixels) -> npt.NDArray[Any]:
+    """Return every k-th pixel of a large picture; k is odd, so that it falls on every column."""
+    # Whole pixels, or one channel might speak for all three. Colours are never padding.
+    whole = finite.reshape(-1, CHANNELS) if pixels.colour else finite
+    return whole[:: len(whole) // LIMIT_PIXELS | 1].ravel()
+
+
 def _resize(plane: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:
-    """Antialiased bilinear resize of ``[H, W]``."""
+    """Antialiased bilinear resize of ``[H, W]``, or of every channel of ``[H, W, 3]``."""
+    if plane.ndim == 3:
+        channels = [_resize(plane[..., c], rows, columns) for c in range(CHANNELS)]
+        return np.stack(channels, axis=-1)
     image = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
     return np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR))
 
@@ -213,9 +243,9 @@ def _to_stored(unit: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
 def _letterbox(
     plane: npt.NDArray[np.float32], spacing: tuple[float | None, ...], side: int
 ) -> tuple[npt.NDArray[np.uint16], tuple[int, int, int, int]]:
-    rows, columns = _fit(_physical(plane.shape, spacing), side)
+    rows, columns = _fit(_physical(plane.shape[:2], spacing), side)
     top, left = (side - rows) // 2, (side - columns) // 2
-    out = np.zeros((side, side), np.uint16)
+    out = np.zeros((side, side, *plane.shape[2:]), np.uint16)
     out[top : top + rows, left : left + columns] = _to_stored(_resize(plane, rows, columns))
     return out, (top, left, rows, columns)
 

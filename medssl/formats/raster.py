@@ -13,6 +13,7 @@ FORMATS = ("PNG", "JPEG", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 TURNED, SIDEWAYS = 274, {5, 6, 7, 8}
+ONE_CHANNEL = {"1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -43,9 +44,21 @@ def header(path: Path) -> dict[str, Any]:
     return {"public": public, "private": {}, "stack": None, "volume": False}
 
 
-def pixels(path: Path) -> Pixels:
-    """Read one picture as float32 ``[H, W]`` grey values."""
-    array = _array(path)
+def pixels(path: Path, *, colour: bool = False) -> Pixels:
+    """Read one picture as float32 ``[H, W]`` grey values.
+
+    Orientation (EXIF) is honoured, alpha is dropped, colour profiles (ICC) are not applied.
+
+    Args:
+        path: the file.
+        colour: read a picture that is stored in colours as ``[H, W, 3]``.
+
+    Raises:
+        FormatError: not readable, several pages, or colours that are not red, green and blue.
+    """
+    array = _array(path, colour=colour)
+    if colour and array.ndim == 3:
+        return Pixels(array, (None, None), None, "stored", colour=True)
     grey = array @ LUMA if array.ndim == 3 else array
     return Pixels(grey.astype(np.float32), (None, None), None, "stored")
 
@@ -58,7 +71,7 @@ def colour(path: Path) -> npt.NDArray[np.uint8] | None:
     return array.astype(np.uint8)
 
 
-def _array(path: Path) -> npt.NDArray[np.float32]:
+def _array(path: Path, *, colour: bool = False) -> npt.NDArray[np.float32]:
     with _open(path) as image:
         pages = getattr(image, "n_frames", 1)
         if pages > 1:
@@ -67,8 +80,13 @@ def _array(path: Path) -> npt.NDArray[np.float32]:
             raise FormatError("16-bit TIFF with white as zero is not read", "E-PHOTOMETRIC")
         try:
             image = ImageOps.exif_transpose(image)
-            if image.mode in {"P", "RGBA", "LA", "CMYK", "YCbCr"}:
+            if image.mode in {"P", "RGBA", "LA", "CMYK", "YCbCr"} or (
+                colour and image.mode == "RGBX"
+            ):
                 image = image.convert("RGB")
+            if colour and image.mode not in ONE_CHANNEL | {"RGB"}:
+                words = f"its colours are {image.mode}, not red, green and blue"
+                raise FormatError(words, "E-PHOTOMETRIC")
             return np.asarray(image, dtype=np.float32)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise FormatError("the picture could not be decoded", "E-DECODE") from error

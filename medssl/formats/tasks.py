@@ -56,14 +56,16 @@ def read_header(paths: list[Path], _: dict[str, Any]) -> Result:
     return {"kind": kind, **found}, []
 
 
-def read_pixels(paths: list[Path]) -> Pixels:
-    """Pixels of one file, or of the files of one DICOM stack."""
+def read_pixels(paths: list[Path], *, colour: bool = False) -> Pixels:
+    """Pixels of one file, or of the files of one DICOM stack; with ``colour`` as it is stored."""
     kind = kind_of(paths[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if kind == "dicom":
-            return dicom_pixels.pixels(paths)
-        return nifti.pixels(paths[0]) if kind == "nifti" else raster.pixels(paths[0])
+            return dicom_pixels.pixels(paths, colour=colour)
+        if kind == "raster":
+            return raster.pixels(paths[0], colour=colour)
+        return nifti.pixels(paths[0], colour=colour)
 
 
 def _digest(paths: list[Path]) -> str:
@@ -78,9 +80,10 @@ def decode(paths: list[Path], settings: dict[str, Any]) -> Result:
     """Stored planes of one image or volume, and the digest of the bytes they came from."""
     for path, expected in zip(paths, settings.get("identities", ()), strict=False):
         dicom.check_identity(path, expected)
-    config = {k: v for k, v in settings.items() if k != "identities"}
-    pixels = read_pixels(paths)
-    made = prepare(pixels, DecodeConfig.model_validate(config))
+    given = {k: v for k, v in settings.items() if k != "identities"}
+    config = DecodeConfig.model_validate(given)
+    pixels = read_pixels(paths, colour=config.colour == "rgb")
+    made = prepare(pixels, config)
     data = {
         "source": _digest(paths),
         "slice_index": made.slice_index,
@@ -92,6 +95,7 @@ def decode(paths: list[Path], settings: dict[str, Any]) -> Result:
         "decoder": pixels.decoder,
         "box": made.box,
         "digests": made.digests,
+        "grey": made.grey,
     }
     return data, [made.planes]
 

@@ -11,10 +11,17 @@ from medssl.models.encoder import Encoder
 
 @dataclass(frozen=True)
 class Loss:
-    """The number to descend, and the parts worth a line in the log."""
+    """The number to descend, and what is worth knowing about it.
+
+    Attributes:
+        total: scalar.
+        parts: scalars worth a line in the log.
+        collapsed: what the loss is when every output is the same; None where nobody knows.
+    """
 
     total: Tensor
     parts: dict[str, Tensor]
+    collapsed: Tensor | None = None
 
 
 class Method(nn.Module, ABC):
@@ -37,7 +44,8 @@ class Method(nn.Module, ABC):
         """Return the loss of one batch.
 
         Args:
-            views: float ``[B, K, 1, (D,) H, W]`` on the device, normalised.
+            views: float ``[B, K, C, (D,) H, W]`` on the device, normalised; the part of this
+                process. What contrasts samples gathers them (``methods/gathered.py``).
             bag: int64 ``[B]``, patient codes.
         """
 

@@ -18,14 +18,29 @@ def ntxent(first: Tensor, second: Tensor, bag: Tensor, temperature: float, *, ma
         Scalar float32 mean over the 2N anchors. Identical projections give log(2N - 1) without
         equal codes.
     """
-    n = len(first)
     z = F.normalize(torch.cat([first, second]).float(), dim=1)
     similarity = z @ z.T / temperature
-    places = torch.arange(2 * n, device=z.device)
+    hidden, partner = _hidden(bag, mask=mask)
+    return F.cross_entropy(similarity.masked_fill(hidden, float("-inf")), partner)
+
+
+def collapsed_loss(bag: Tensor, *, mask: bool) -> Tensor:
+    """Return the loss of equal projections: the mean log of every anchor's candidates, float32.
+
+    Without the mask, or with different codes, log(2N - 1).
+    """
+    hidden, _ = _hidden(bag, mask=mask)
+    return (~hidden).sum(1).float().log().mean()
+
+
+def _hidden(bag: Tensor, *, mask: bool) -> tuple[Tensor, Tensor]:
+    """Return which pairs are no candidates, bool ``[2N, 2N]``, and every anchor's partner."""
+    n = len(bag)
+    places = torch.arange(2 * n, device=bag.device)
     partner = (places + n) % (2 * n)
-    hidden = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+    hidden = torch.eye(2 * n, dtype=torch.bool, device=bag.device)
     if mask:
         code = torch.cat([bag, bag])
         hidden = hidden | (code[:, None] == code[None, :])
     hidden[places, partner] = False
-    return F.cross_entropy(similarity.masked_fill(hidden, float("-inf")), partner)
+    return hidden, partner

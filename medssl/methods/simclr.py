@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medssl.methods.base import Loss, Method
-from medssl.methods.ntxent import ntxent
+from medssl.methods.gathered import gathered
+from medssl.methods.ntxent import collapsed_loss, ntxent
 from medssl.models.encoder import Encoder
 from medssl.models.heads import projection
 
@@ -23,7 +24,10 @@ class SimCLR(Method):
 
     def loss(self, views: Tensor, bag: Tensor) -> Loss:
         """Return NT-Xent, and the spread of the projections (healthy near 1/sqrt(d))."""
-        z = self.head(self.encoder(views.flatten(0, 1))).unflatten(0, views.shape[:2])
+        features = self.encoder(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        # The head sees the batch of all processes, so that its batch norm is the whole batch's.
+        features, bag = gathered(features), gathered(bag)
+        z = self.head(features.flatten(0, 1)).unflatten(0, features.shape[:2])
         total = ntxent(z[:, 0], z[:, 1], bag, self.config.temperature, mask=self.mask)
         spread = F.normalize(z.detach().flatten(0, 1).float(), dim=1).std(0).mean()
-        return Loss(total, {"z_std": spread})
+        return Loss(total, {"z_std": spread}, collapsed_loss(bag, mask=self.mask))

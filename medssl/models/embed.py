@@ -11,11 +11,17 @@ from medssl.models.encoder import Encoder
 from medssl.store import STORED_MAX, Store
 
 EMBED_BATCH = 128
+COLOURS = 3
 
 
 def to_unit(planes: npt.NDArray[np.uint16]) -> Tensor:
-    """Map stored uint16 ``[N, ...]`` to float32 ``[N, 1, ...]`` in [0, 1]."""
-    return torch.from_numpy(planes.astype(np.float32) / STORED_MAX).unsqueeze(1)
+    """Map stored uint16 ``[N, ...]`` to float32 ``[N, 1, ...]`` in [0, 1].
+
+    Colours ``[N, S, S, 3]`` become ``[N, 3, S, S]``, in memory as they lie (channels last). No
+    volume is 3 voxels wide: ``decode.size`` is 16 or more.
+    """
+    unit = torch.from_numpy(planes.astype(np.float32) / STORED_MAX)
+    return unit.permute(0, 3, 1, 2) if planes.shape[3:] == (COLOURS,) else unit.unsqueeze(1)
 
 
 def device() -> torch.device:
@@ -38,7 +44,7 @@ def embed(
         encoder: its width is the features'.
         store, rows: what to embed.
         mean, std: normalisation of pixels in [0, 1].
-        change: of a batch ``[N, 1, ...]`` in [0, 1] before normalisation, such as a mask.
+        change: of a batch ``[N, C, ...]`` in [0, 1] before normalisation, such as a mask.
     """
     place = device()
     encoder = encoder.to(place).eval()
@@ -55,7 +61,7 @@ def without_border(pictures: Tensor) -> Tensor:
     """Fill the outer seventh on every side with each picture's own mean: burned-in text goes.
 
     Args:
-        pictures: ``[N, 1, ...]`` in [0, 1].
+        pictures: ``[N, C, ...]`` in [0, 1].
     """
     return torch.where(_middle(pictures, 1 / 7), pictures, _mean(pictures))
 
@@ -64,7 +70,7 @@ def without_centre(pictures: Tensor) -> Tensor:
     """Fill all but the outer fifth on every side with each picture's own mean: the organ goes.
 
     Args:
-        pictures: ``[N, 1, ...]`` in [0, 1].
+        pictures: ``[N, C, ...]`` in [0, 1].
     """
     return torch.where(_middle(pictures, 1 / 5), _mean(pictures), pictures)
 
@@ -73,6 +79,7 @@ MASKS = {"border hidden": without_border, "centre hidden": without_centre}
 
 
 def _mean(pictures: Tensor) -> Tensor:
+    """Return one number per picture, over channels and pixels: what is hidden becomes grey."""
     return pictures.mean(tuple(range(1, pictures.ndim)), keepdim=True)
 
 

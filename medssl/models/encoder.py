@@ -11,33 +11,49 @@ from torch import Tensor, nn
 
 from medssl.config import EncoderConfig
 from medssl.errors import UsageError
+from medssl.models.thrift import in_chunks
 
 VOLUME_NAMES = ("resnet10_3d", "resnet18_3d", "resnet34_3d", "resnet50_3d")
 GROUPS = 8
 
 
 class Encoder(nn.Module):
-    """A network from grey images to features.
+    """A network from images to features.
 
     Attributes:
         width: features per image.
         dims: 2 for images, 3 for whole volumes.
+        channels: 1 for grey, 3 for red, green and blue.
+        chunk: images that are learnt from at a time (``models/thrift.py``); None: all.
     """
 
-    def __init__(self, net: nn.Module, width: int, dims: int) -> None:
+    def __init__(self, net: nn.Module, width: int, dims: int, channels: int = 1) -> None:
         super().__init__()
         self.layout = torch.channels_last if dims == 2 else torch.contiguous_format
         self.net = net.to(memory_format=self.layout)
-        self.width, self.dims = width, dims
+        self.width, self.dims, self.channels = width, dims, channels
+        self.chunk: int | None = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map float ``[N, 1, (D,) H, W]``, normalised, to float ``[N, width]``."""
-        features: Tensor = self.net(images.contiguous(memory_format=self.layout))
+        """Map float ``[N, C, (D,) H, W]``, normalised, to float ``[N, width]``."""
+        images = images.contiguous(memory_format=self.layout)
+        if self.chunk is not None and torch.is_grad_enabled() and len(images) > self.chunk:
+            return in_chunks(self.net, images, self.chunk)
+        features: Tensor = self.net(images)
         return features
 
 
-def build(config: EncoderConfig, size: int, *, whole: bool, seed: int) -> Encoder:
+def build(
+    config: EncoderConfig, size: int, *, whole: bool, seed: int, channels: int = 1
+) -> Encoder:
     """Build an encoder with weights drawn from ``seed``; nothing is downloaded.
+
+    Args:
+        config: its name and norm.
+        size: side of the images, pixels.
+        whole: whether it reads whole volumes, which are grey.
+        seed: of the weights.
+        channels: of the images (``DecodeConfig.channels``).
 
     Raises:
         UsageError: unknown name, or an image network for volumes and the reverse.
@@ -50,17 +66,17 @@ def build(config: EncoderConfig, size: int, *, whole: bool, seed: int) -> Encode
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net, width = _volume_net(config) if volume else _image_net(config, size)
-    return Encoder(net, width, 3 if volume else 2)
+        net, width = _volume_net(config) if volume else _image_net(config, size, channels)
+    return Encoder(net, width, 3 if volume else 2, 1 if volume else channels)
 
 
-def _image_net(config: EncoderConfig, size: int) -> tuple[nn.Module, int]:
+def _image_net(config: EncoderConfig, size: int, channels: int) -> tuple[nn.Module, int]:
     if config.name not in timm.list_models():
         near = timm.list_models(f"*{config.name[:6]}*")[:3]
         raise UsageError(
             f"encoder.name {config.name!r} is not a timm model; near: {near}.", "E-ENCODER"
         )
-    options: dict[str, Any] = {"in_chans": 1, "num_classes": 0, "pretrained": False}
+    options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "pretrained": False}
     if config.norm == "group":
         options["norm_layer"] = _group_norm
     if "vit" in config.name:
@@ -76,7 +92,7 @@ def _image_net(config: EncoderConfig, size: int) -> tuple[nn.Module, int]:
         raise UsageError(words, "E-ENCODER") from error
     # Some networks widen after num_features, so the width is what really comes out.
     with torch.no_grad():
-        width = net.eval()(torch.zeros(1, 1, size, size)).shape[1]
+        width = net.eval()(torch.zeros(1, channels, size, size)).shape[1]
     return net.train(), int(width)
 
 
@@ -97,4 +113,14 @@ def _volume_net(config: EncoderConfig) -> tuple[nn.Module, int]:
     net = builders[config.name](
         spatial_dims=3, n_input_channels=1, feed_forward=False, norm=norm, shortcut_type="B"
     )
+    if config.norm == "group":
+        _group_shortcuts(net)
     return net, 2048 if config.name == "resnet50_3d" else 512
+
+
+def _group_shortcuts(net: nn.Module) -> None:
+    """Replace the batch norms that MONAI 1.6.1 keeps in the shortcuts whatever ``norm`` says."""
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm3d):
+                setattr(module, name, nn.GroupNorm(GROUPS, child.num_features))

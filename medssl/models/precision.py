@@ -25,8 +25,9 @@ def one_pixel_strides(encoder: Encoder, size: int) -> list[str]:
                     found.append(name)
 
             layer.register_forward_pre_hook(look)
+    shape = (1, encoder.channels, *[size] * encoder.dims)
     with torch.inference_mode():
-        twin(torch.zeros(1, 1, *[size] * encoder.dims, device=next(twin.parameters()).device))
+        twin(torch.zeros(shape, device=next(twin.parameters()).device))
     return found
 
 

@@ -1,86 +1,68 @@
-"""The only file that knows Lightning: one module, one callback, one fit.
+"""The only file that knows Lightning's Trainer: one module, one callback, one fit.
 
 A resumed run is a new Trainer that starts at an offset: order and views are functions of the epoch,
 so the state is the method, the optimiser and the schedule, and nothing of Lightning's own loops.
 """
 
 import contextlib
-import json
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
+import psutil
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
-from medssl import views as views_room
 from medssl.cohort.draw import Plan, pair_share
 from medssl.config import PretrainConfig
-from medssl.errors import MedsslError, NumericalStopError, RefusedError
-from medssl.files import atomic, sha256_file, write_text
-from medssl.methods.base import Method
+from medssl.errors import MedsslError
+from medssl.methods.base import Loss, Method
 from medssl.runs import Run
-from medssl.store import Store
-from medssl.train import optim
+from medssl.train import checkpoints, faults, optim
+from medssl.train.collapse import Verdict
+from medssl.train.course import Course, make_views
 from medssl.train.feed import Batch, Feed
+from medssl.train.observer import Observer
+from medssl.train.stopping import Asked, leave, listening
+from medssl.train.world import World, anyone, environment, together, told
 
-KEPT = 3
 Progress = Callable[[int, int, dict[str, float]], None]
+RANK_SEED = 20
 
 
 @dataclass(frozen=True)
-class Course:
-    """What the loop needs beside the method.
+class Setting:
+    """Where a training takes place.
 
     Attributes:
-        plan: the draw of an epoch.
-        total_steps: when to stop.
-        mean, std: normalisation of pixels in [0, 1].
+        run: its directory.
+        world: the processes that train together.
+        observer: what is measured while training, and what follows; the first process's matter.
+        progress: called after every step with step, total and figures.
+        note: called with a sentence that a person should read now.
     """
 
-    store: Store
-    plan: Callable[[int], Plan]
-    total_steps: int
-    mean: float
-    std: float
-
-
-def make_views(
-    batch: Batch, config: PretrainConfig, epoch: int, course: Course, count: int
-) -> Tensor:
-    """Return float ``[B, K, 1, (D,) H, W]``, normalised: ``count`` views of every drawn image."""
-    made = []
-    for image in range(batch.images.shape[1]):
-        for view in range(count):
-            u = views_room.uniforms(config.seed, epoch, image * count + view, batch.places)
-            how = views_room.sample(config.views, u, batch.images.ndim - 3)
-            made.append(views_room.apply(batch.images[:, image], how, config.views))
-    return (torch.stack(made, 1) - course.mean) / course.std
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a run stands: steps and epochs done, and what the next step needs."""
-
-    step: int = 0
-    epoch: int = 0
-    optimizer: dict[str, Any] | None = None
-    schedule: dict[str, Any] | None = None
+    run: Run
+    world: World
+    observer: Observer
+    progress: Progress | None
+    note: Callable[[str], None]
 
 
 class _Module(pl.LightningModule):
     def __init__(
-        self, method: Method, config: PretrainConfig, course: Course, run: Run, state: State
+        self, method: Method, config: PretrainConfig, course: Course, world: World, state: Any
     ) -> None:
         super().__init__()
-        self.method, self.config, self.course, self.run = method, config, course, run
-        self.state = state
+        self.method, self.config, self.course = method, config, course
+        self.world, self.state = world, state
         self.now: Plan | None = None
+        self.feed: Feed | None = None
         self.seen = 0
         self.last: dict[str, float] = {}
 
@@ -92,35 +74,37 @@ class _Module(pl.LightningModule):
     def epoch(self) -> int:
         return int(self.state.epoch + self.trainer.current_epoch)
 
+    @property
+    def first_batch(self) -> int:
+        """Return the batch at which this process began the epoch under way."""
+        return int(self.state.batch) if self.trainer.current_epoch == 0 else 0
+
     def train_dataloader(self) -> Feed:
         self.now = self.course.plan(self.epoch)
         self.seen = 0
-        return Feed(self.course.store, self.now)
+        self.feed = Feed(
+            self.course.store, self.now, self.world.rank, self.world.size, self.first_batch
+        )
+        return self.feed
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
-        return Batch(batch.images.to(device), batch.bag.to(device), batch.row, batch.places)
+        return batch.to(device)
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch, index: int) -> Tensor:
         # Dropout and the like draw from the step, so that a resumed run repeats them.
-        torch.manual_seed((self.config.seed << 32) ^ self.step)
+        turn = self.step * self.config.accumulate + index % self.config.accumulate
+        torch.manual_seed((self.config.seed << 32) ^ turn ^ (self.world.rank << RANK_SEED))
         method = self.method
         seen = make_views(batch, self.config, self.epoch, self.course, method.views)
         loss = method.loss(seen, batch.bag)
-        if not bool(torch.isfinite(loss.total)):
-            rows = batch.row.flatten().tolist()[:8]
-            words = (
-                f"Step {self.step}: the loss is not a number (store rows {rows} ...). Stopped "
-                "before the update; the last checkpoint is intact. Lower optim.lr or raise "
-                "method.temperature, then --resume or start anew."
-            )
-            raise NumericalStopError(words, "E-NONFINITE")
+        self.last = figures_of(loss)
+        faults.check_loss(self.last["loss"], self.step, batch.row.flatten().tolist())
         self.seen += len(batch.bag)
-        parts = {k: float(v) for k, v in loss.parts.items()}
-        self.last = {"loss": float(loss.total.detach()), **parts}
         return loss.total
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = optim.build(self.config.optim, self.method, self.config.batch)
+        batch = self.config.batch * self.config.accumulate
+        optimizer = optim.build(self.config.optim, self.method, batch)
         line = optim.schedule(optimizer, self.course.total_steps, self.config.optim.warmup)
         if self.state.optimizer is not None and self.state.schedule is not None:
             optimizer.load_state_dict(self.state.optimizer)
@@ -134,104 +118,146 @@ class _Module(pl.LightningModule):
         self.method.after_step(min(1.0, self.step / self.course.total_steps))
 
 
-class _Keeper(Callback):
-    """Logs, shows progress, keeps the accounts of every epoch, saves the last three checkpoints."""
+def figures_of(loss: Loss) -> dict[str, float]:
+    """Return the loss, its parts and its value at collapse as numbers; one wait for the device."""
+    named = {"loss": loss.total, **loss.parts}
+    if loss.collapsed is not None:
+        named["collapsed"] = loss.collapsed
+    values = torch.stack([v.detach().float().reshape(()) for v in named.values()]).tolist()
+    return dict(zip(named, values, strict=True))
 
-    def __init__(self, folder: Path, progress: Progress | None) -> None:
+
+class _Keeper(Callback):
+    """After every step: log, show, look for collapse; at epoch ends: measure; save in time."""
+
+    def __init__(self, setting: Setting, asked: Asked, state: checkpoints.State) -> None:
         super().__init__()
-        self.folder, self.progress = folder, progress
-        self.clock, self.images = time.monotonic(), 0
+        self.setting, self.asked, self.state = setting, asked, state
+        self.folder = setting.run.path / "checkpoints"
+        self.clock, self.images, self.waited = time.monotonic(), 0, 0.0
+        self.saved = time.monotonic()
+        self.well = False
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        # Lightning has just put its own handlers first, which talk to the other processes at once.
+        self.asked.listen()
+        self.well = module.config.watch.every == 0
+        if told(self.setting.world, self.setting.observer.fresh and module.step == 0):
+            self._measure(module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        self.images += batch.row.numel()
-        step, total = module.step, module.course.total_steps
-        if self.progress is not None:
-            self.progress(step, total, module.last)
-        if step % module.config.log_every and step != total:
+        world, config = self.setting.world, module.config
+        self.images += batch.row.numel() * world.size
+        if (batch_idx + 1) % config.accumulate:
             return
-        spent = max(1e-9, time.monotonic() - self.clock)
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        line = {"step": step, "epoch": module.epoch, **module.last, "lr": rate}
-        line |= {
-            "pair_share": pair_share(module.now),
-            "images_per_s": round(self.images / spent, 1),
-        }
-        module.run.log(line)
-        self.clock, self.images = time.monotonic(), 0
+        step, total = module.step, module.course.total_steps
+        figures = {k: v for k, v in module.last.items() if k != "collapsed"}
+        self._end_if(self.setting.observer.step(step, module.last))
+        if self.setting.progress is not None:
+            self.setting.progress(step, total, self._shown(module, figures))
+        if step % config.log_every == 0 or step == total:
+            self._log(trainer, module, step, figures)
+        done = module.first_batch + batch_idx + 1
+        if done < len(module.now.limits) - 1 and step < total:
+            number = self._asked(module)
+            overdue = time.monotonic() - self.saved > 60 * config.save_minutes
+            if number or anyone(world, int(overdue), module.device):
+                place = self._save(trainer, module, module.epoch, done)
+                if number:
+                    raise leave(number, step, place)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        planned = len(module.now.patient)
-        if module.seen != planned and module.step < module.course.total_steps:
+        world, total = self.setting.world, module.course.total_steps
+        planned = _planned(module.now, world, module.first_batch)
+        if module.seen != planned and module.step < total:
             words = f"Epoch {module.epoch} ended after {module.seen} of {planned} samples."
             raise MedsslError(words, "E-SHORT-EPOCH")
-        if (module.epoch + 1) % module.config.save_every == 0:
-            _save(self.folder / f"step-{module.step:08d}.ckpt", trainer, module)
-            for old in checkpoints(self.folder)[:-KEPT]:
-                old.unlink(missing_ok=True)
-                old.with_suffix(".sha256").unlink(missing_ok=True)
+        every = module.config.watch.every
+        measured = every > 0 and ((module.epoch + 1) % every == 0 or module.step >= total)
+        if measured:
+            self._measure(module)
+        number = self._asked(module)
+        if number or measured or (module.epoch + 1) % module.config.save_every == 0:
+            place = self._save(trainer, module, module.epoch + 1, 0)
+            if number and module.step < total:
+                raise leave(number, module.step, place)
 
+    def _asked(self, module: Any) -> int:
+        return anyone(self.setting.world, self.asked.signal, module.device)
 
-def _save(place: Path, trainer: pl.Trainer, module: _Module) -> None:
-    """Write a checkpoint that is old or new, never half, and its checksum."""
-    data = {
-        "step": module.step,
-        "epoch": module.epoch + 1,
-        "method": module.method.state_dict(),
-        "optimizer": trainer.optimizers[0].state_dict(),
-        "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
-    }
-    with atomic(place) as out:
-        torch.save(data, out)
-    write_text(place.with_suffix(".sha256"), sha256_file(place) + "\n")
+    def _measure(self, module: Any) -> None:
+        """Measure in the first process while the others wait; all stop if the first says so."""
+        world, observer = self.setting.world, self.setting.observer
+        verdict = None
+        if world.first:
+            verdict = observer.measure(module.method.encoder, module.step, module.epoch)
+        self._end_if(told(world, verdict))
+        self.well = observer.streak == 0
+        self.clock, self.images = time.monotonic(), 0
 
+    def _end_if(self, verdict: Verdict | None) -> None:
+        if verdict is not None:
+            raise faults.collapsed(verdict.words, self.folder, self.state.healthy)
 
-def _restore(path: Path, method: Method) -> State:
-    """Read a checkpoint of this run into the method; tensors only."""
-    data = torch.load(path, "cpu", weights_only=True)
-    method.load_state_dict(data["method"])
-    return State(data["step"], data["epoch"], data["optimizer"], data["schedule"])
+    def _log(self, trainer: pl.Trainer, module: Any, step: int, figures: dict[str, float]) -> None:
+        spent = max(1e-9, time.monotonic() - self.clock)
+        line = {"step": step, "epoch": module.epoch, **figures}
+        line["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        line["pair_share"] = pair_share(module.now)
+        line["images_per_s"] = round(self.images / spent, 1)
+        line["wait"] = round(self._wait(module) / spent, 4)
+        if self.setting.world.first:
+            self.setting.observer.write(line)
+        self.clock, self.images, self.waited = time.monotonic(), 0, module.feed.waited
 
+    def _wait(self, module: Any) -> float:
+        return float(max(0.0, module.feed.waited - self.waited))
 
-def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a run, oldest first."""
-    return sorted(folder.glob("step-*.ckpt"))
+    def _shown(self, module: Any, figures: dict[str, float]) -> dict[str, float]:
+        spent = max(1e-9, time.monotonic() - self.clock)
+        more = {"epoch": module.epoch, "images_per_s": self.images / spent}
+        return {**figures, **more, "wait": self._wait(module) / spent, "memory": memory_used()}
 
+    def _save(self, trainer: pl.Trainer, module: Any, epoch: int, batch: int) -> str:
+        """Save in the first process; every process waits for it. Return the file's name.
 
-def last_good(folder: Path) -> Path | None:
-    """Return the newest checkpoint whose checksum holds; None when there is none.
-
-    Raises:
-        RefusedError: there are checkpoints, and every one is damaged.
-    """
-    found = checkpoints(folder)
-    for path in reversed(found):
-        side = path.with_suffix(".sha256")
-        if side.is_file() and side.read_text().strip() == sha256_file(path):
-            return path
-    if found:
-        words = (
-            f"{folder}: {len(found)} checkpoints, every one damaged. Start anew in another --out."
+        A checkpoint counts as healthy where the last measurement and every step since were well.
+        """
+        world, name = self.setting.world, checkpoints.name_of(module.step)
+        streak = self.setting.observer.streak
+        healthy = name if self.well and streak == 0 else self.state.healthy
+        self.well = module.config.watch.every == 0
+        self.state = replace(
+            self.state, step=module.step, epoch=epoch, batch=batch, streak=streak, healthy=healthy
         )
-        raise RefusedError(words, "E-CHECKPOINT")
-    return None
+        if world.first:
+            state = replace(
+                self.state,
+                optimizer=trainer.optimizers[0].state_dict(),
+                schedule=trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+            )
+            checkpoints.save(self.folder, module.method, state)
+        together(world)
+        self.saved = time.monotonic()
+        return name
 
 
-def _trim_log(path: Path, step: int) -> None:
-    """Drop lines after a step, so that a resumed run logs no step twice."""
-    if path.is_file():
-        lines = [json.loads(x) for x in path.read_text().splitlines() if x.endswith("}")]
-        kept = [json.dumps(x) + "\n" for x in lines if x.get("step", 0) <= step]
-        write_text(path, "".join(kept))
+def _planned(plan: Plan, world: World, start: int) -> int:
+    places = [plan.batch(k, world.rank, world.size) for k in range(start, len(plan.limits) - 1)]
+    return sum(p.stop - p.start for p in places)
+
+
+def memory_used() -> float:
+    """Return the bytes in use: the GPU's peak where there is one, else this process's."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated())
+    return float(psutil.Process().memory_info().rss)
 
 
 def fit(
-    method: Method,
-    config: PretrainConfig,
-    course: Course,
-    run: Run,
-    progress: Progress | None = None,
+    method: Method, config: PretrainConfig, course: Course, setting: Setting
 ) -> dict[str, float]:
     """Train a method to the end of its course, from its last checkpoint if there is one.
 
@@ -239,39 +265,69 @@ def fit(
         The last values of the loss and its parts.
 
     Raises:
-        NumericalStopError: a loss or a gradient that is not finite, before the update.
+        NumericalStopError: a loss or a gradient that is not finite, before the update; a collapse.
+        StoppedError: a signal asked to stop; the state is saved.
         RefusedError: every checkpoint is damaged.
+        MedsslError: out of memory, or another process of the job is gone.
     """
-    folder = run.path / "checkpoints"
-    start = last_good(folder)
-    state = _restore(start, method) if start is not None else State()
-    module = _Module(method, config, course, run, state)
+    world, folder = setting.world, setting.run.path / "checkpoints"
+    start = told(world, checkpoints.last_good(folder, setting.note) if world.first else None)
+    setting.observer.remember(method.encoder)
+    state = checkpoints.restore(start, method) if start is not None else checkpoints.State()
+    if world.first:
+        folder.mkdir(exist_ok=True)
+        checkpoints.check_room(folder, method)
+    setting.observer.resume(state.step, state.streak)
+    module = _Module(method, config, course, world, state)
+    if config.compile:
+        method.encoder.net.compile()
+    asked = Asked()
+    with _quiet(), faults.told_plainly(module, config, world), listening(asked):
+        _run(_trainer(config, course, world, state.step, _Keeper(setting, asked, state)), module)
+    return {k: v for k, v in module.last.items() if k != "collapsed"}
+
+
+def _trainer(
+    config: PretrainConfig, course: Course, world: World, done: int, keeper: _Keeper
+) -> pl.Trainer:
     precision: Any = {"32": "32-true", "bf16": "bf16-mixed"}[config.precision]
-    with _quiet():
-        trainer = pl.Trainer(
-            accelerator="auto",
-            devices=1,
-            max_steps=course.total_steps - state.step,
-            max_epochs=-1,
-            precision=precision,
-            gradient_clip_val=config.optim.clip_norm,
-            reload_dataloaders_every_n_epochs=1,
-            use_distributed_sampler=False,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[_Keeper(folder, progress)],
-        )
-        _trim_log(run.path / "log.jsonl", state.step)
-        try:
-            trainer.fit(module)
-        except SystemExit as error:
-            # Lightning turns an interruption into exit(1); the command line tells which it was.
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise error.__context__ from None
-            raise
-    return module.last
+    gpu = torch.cuda.is_available()
+    wide: dict[str, Any] = {}
+    if world.size > 1:
+        wide = {
+            "strategy": DDPStrategy(gradient_as_bucket_view=True),
+            "plugins": [environment()],
+            # Chunks may differ in number between processes, and a norm that waits would wait for ever.
+            "sync_batchnorm": gpu and config.chunk is None,
+        }
+    return pl.Trainer(
+        accelerator="gpu" if gpu else "cpu",
+        devices=world.local,
+        num_nodes=world.nodes,
+        max_steps=course.total_steps - done,
+        max_epochs=-1,
+        precision=precision,
+        accumulate_grad_batches=config.accumulate,
+        gradient_clip_val=config.optim.clip_norm,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[keeper],
+        **wide,
+    )
+
+
+def _run(trainer: pl.Trainer, module: _Module) -> None:
+    try:
+        trainer.fit(module)
+    except SystemExit as error:
+        # Lightning turns an interruption into exit(1); the command line tells which it was.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
 
 
 @contextlib.contextmanager

@@ -13,12 +13,14 @@ from medssl.errors import NothingUsableError, UsageError
 from medssl.store import open_store
 from medssl.train.feed import Feed
 from medssl.train.loop import Course, make_views
-from medssl.train.pretrain import gather, planner
+from medssl.train.pretrain import gather
 
 STRONG = ViewsConfig(
     crop_area=(0.3, 0.6), rotation_deg=40, shift=0.2, flip=True, brightness=0.5, contrast=0.5,
-    gamma=0.5, blur_sigma=3, blur_probability=0.9, cutout=0.4,
+    gamma=0.5, blur_sigma=3, blur_probability=0.9, cutout=0.4, flip_vertical=True, elastic=0.1,
+    elastic_probability=0.9, equalise_probability=0.5, noise_std=0.3, noise_probability=0.9,
 )  # fmt: skip
+COLOUR = {"saturation": 0.5, "hue_deg": 40, "grey_probability": 0.5}
 SIMCLR = SimCLRConfig(name="simclr")
 MICLE = MICLeConfig(name="micle")
 
@@ -56,13 +58,23 @@ def test_off_changes_nothing(planes):
     np.testing.assert_allclose(got, planes / 65535, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in ViewsConfig.model_fields if n != "blur_probability"])
+KNOBS = [n for n in ViewsConfig.model_fields if n not in {*preview.TOGETHER, *COLOUR}]
+
+
+@pytest.mark.parametrize("name", [*KNOBS, *preview.TOGETHER])
 def test_every_knob_changes_something_alone(planes, name):
     lone = preview.only(STRONG, name)
     changed = [n for n in ViewsConfig.model_fields if getattr(lone, n) != getattr(preview.OFF, n)]
     assert set(changed) <= set(preview.TOGETHER.get(name, (name,)))
     got = preview.view(planes, lone, seed=1, epoch=0, number=0, places=slice(0, 6))
     assert np.abs(got - planes / 65535).max() > 0.01
+
+
+@pytest.mark.parametrize("name", COLOUR)
+def test_a_knob_of_colour_is_refused_for_grey(planes, name):
+    lone = preview.only(STRONG.model_copy(update=COLOUR), name)
+    with pytest.raises(UsageError, match=name):
+        preview.view(planes, lone, seed=1, epoch=0, number=0, places=slice(0, 6))
 
 
 @pytest.mark.parametrize("method", [SIMCLR, MICLE, MICLeConfig(name="micle", bag="study_id")])
@@ -74,12 +86,12 @@ def test_the_plan_and_the_pairs_are_those_of_training(cohorts, method):
     rows = preview.trained_rows(data, store, split=True)
     np.testing.assert_array_equal(rows, material.rows)
     for epoch in (0, 3):
-        wanted = planner(config, material.bags)(epoch)
+        wanted = material.policy.plan(epoch)
         got = preview.plan(store, rows, method, seed=3, epoch=epoch, batch=8)
         np.testing.assert_array_equal(got.rows, wanted.rows)
         np.testing.assert_array_equal(got.limits, wanted.limits)
         batch = next(iter(Feed(store, wanted)))
-        course = Course(store, planner(config, material.bags), 1, 0.0, 1.0)
+        course = Course(store, material.policy.plan, 1, 0.0, 1.0)
         count = 1 if isinstance(method, MICLeConfig) else 2
         seen = make_views(batch, config, epoch, course, count)[:, :, 0].numpy()
         first, second = preview.pairs(store, got, STRONG, seed=3, epoch=epoch, places=batch.places)

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from medssl.cohort import draw
 from medssl.config import DecodeConfig, EncoderConfig, OptimConfig
-from medssl.errors import NumericalStopError, RefusedError, UsageError
+from medssl.errors import MedsslError, NumericalStopError, RefusedError, UsageError
 from medssl.finetune import probe
 from medssl.models import weights
 from medssl.models.encoder import build
-from medssl.store import open_store, store_digest
+from medssl.stats import probes
+from medssl.store import Store, open_store, store_digest
 from medssl.train import optim
 from medssl.train.feed import Feed
 
@@ -54,6 +56,7 @@ def test_every_decode_setting_names_another_store():
         {"high_percentile": 99.0},
         {"ct_range_hu": (-100, 100)},
         {"min_slice_fill": 0.1},
+        {"colour": "rgb"},
     ]
     assert len({plain, *(store_digest(DecodeConfig(**c)) for c in changes)}) == len(changes) + 1
     assert {k for c in changes for k in c} == set(DecodeConfig.model_fields)
@@ -69,11 +72,46 @@ def test_feed_yields_the_plan(store):
     seen = []
     for batch in feed:
         assert batch.images.shape == (len(batch.bag), 2, 1, 32, 32)
-        wanted = torch.from_numpy(store.planes(batch.row[:, 1].numpy()).astype(np.float32) / 65535)
-        torch.testing.assert_close(batch.images[:, 1, 0], wanted)
+        wanted = store.planes(batch.row[:, 1].numpy())
+        np.testing.assert_array_equal(batch.images[:, 1, 0].numpy(), wanted)
         seen += batch.row.tolist()
     assert seen == plan.rows.tolist()
     assert len(feed) == len(plan.limits) - 1
+    rest = Feed(store, plan, start=2)
+    assert [b.row.tolist() for b in rest] == [b.row.tolist() for b in feed][2:]
+    assert len(rest) == len(feed) - 2
+
+
+def test_feed_of_two_processes_is_the_feed_of_one(store):
+    rows = np.arange(len(store))
+    column = [store.column(n) for n in ("patient_id", "patient_id", "pixels")]
+    plan = draw.plan_images(draw.make_bags(rows, *column), 0, 0, 9)
+    for whole, *parts in zip(
+        Feed(store, plan), *(Feed(store, plan, r, 2) for r in (0, 1)), strict=True
+    ):
+        assert torch.equal(whole.row, torch.cat([p.row for p in parts]))
+        assert torch.equal(whole.images, torch.cat([p.images for p in parts]))
+        assert torch.equal(whole.bag, torch.cat([p.bag for p in parts]))
+
+
+def test_a_shard_cut_short_is_told_with_its_rows(store, tmp_path):
+    """A map into a file that shrank would end the process without a word."""
+    twin = Store(shutil.copytree(store.path, tmp_path / "store"), store.config, store.index)
+    plan = draw.Plan(np.arange(12)[:, None], np.arange(12), np.arange(0, 13, 2))
+    feed = iter(Feed(twin, plan))
+    next(feed)
+    shard = next(twin.path.glob("pixels-*.npy"))
+    with shard.open("r+b") as out:
+        out.truncate(2000)
+    with pytest.raises(RefusedError, match=r"Store rows .*cut short"):
+        list(feed)
+
+
+def test_a_reader_that_fails_is_told_with_its_rows(store, monkeypatch):
+    plan = draw.Plan(np.arange(4)[:, None], np.arange(4), np.array([0, 2, 4]))
+    monkeypatch.setattr(Store, "planes", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O")))
+    with pytest.raises(MedsslError, match="Reading store rows 0, 1 failed with a OSError"):
+        list(Feed(store, plan))
 
 
 def test_schedule_by_hand():
@@ -170,10 +208,10 @@ def test_linear_probe_equals_scikit_learn(classes):
 def test_knn_equals_scikit_learn_where_votes_are_equal():
     bank, codes = RNG.normal(size=(100, 5)), RNG.integers(0, 3, 100)
     queries = RNG.normal(size=(30, 5))
-    got = probe.knn_scores(bank, codes, 3, queries, 1)
+    got = probes.knn_scores(bank, codes, 3, queries, 1)
     wanted = KNeighborsClassifier(1, metric="cosine").fit(bank, codes).predict_proba(queries)
     np.testing.assert_allclose(got, wanted)
-    many = probe.knn_scores(bank, codes, 3, queries, 10)
+    many = probes.knn_scores(bank, codes, 3, queries, 10)
     np.testing.assert_allclose(many.sum(1), 1)
 
 
@@ -182,7 +220,7 @@ def test_knn_by_loops():
     cosine = [float(b @ query[0] / np.linalg.norm(b) / np.linalg.norm(query[0])) for b in bank]
     near = sorted(range(50), key=lambda k: -cosine[k])[:7]
     votes = [sum(math.exp(cosine[k] / 0.1) for k in near if codes[k] == c) for c in (0, 1)]
-    got = probe.knn_scores(bank, codes, 2, query, 7)
+    got = probes.knn_scores(bank, codes, 2, query, 7)
     np.testing.assert_allclose(got[0], np.array(votes) / sum(votes), rtol=1e-9)
 
 
