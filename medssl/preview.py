@@ -128,7 +128,9 @@ def view(
 
 
 def middle(planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return ``[n, S, S]`` of pictures or volumes: pictures as they are, of volumes the middle plane."""
+    """Return ``[n, S, S]``: pictures as they are, of volumes the middle plane, of colours their mean."""
+    if planes.shape[3:] == (3,):
+        return planes.mean(-1)  # type: ignore[no-any-return]
     return planes[:, planes.shape[1] // 2] if planes.ndim == 4 else planes
 
 

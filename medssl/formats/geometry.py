@@ -126,7 +126,7 @@ def to_house_order(
     wanted = nib.orientations.axcodes2ornt(("S", "P", "L"))
     turn = nib.orientations.ornt_transform(start, wanted)
     turned = nib.orientations.apply_orientation(array, turn)
-    affine = affine_lps @ nib.orientations.inv_ornt_aff(turn, array.shape[:3])
+    affine = affine_lps @ nib.orientations.inv_ornt_aff(turn, array.shape)
     source_axis = int(np.flatnonzero(turn[:, 0] == 0)[0])
     length = array.shape[source_axis]
     order = range(length) if turn[source_axis, 1] > 0 else range(length - 1, -1, -1)

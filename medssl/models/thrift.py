@@ -65,6 +65,7 @@ def forget_blocks(net: nn.Module, name: str) -> None:
         for child in net.children()
         if isinstance(child, nn.Sequential) and len(child) and any(True for _ in child.parameters())
         for block in child
+        if any(True for _ in block.children())  # a stem of single layers works in place
     ]
     if not blocks:
         words = f"encoder {name} is not made of blocks; use chunk instead of checkpointing."

@@ -279,10 +279,10 @@ def fit(
         checkpoints.check_room(folder, method)
     setting.observer.resume(state.step, state.streak)
     module = _Module(method, config, course, world, state)
-    if config.compile:
-        method.encoder.net.compile()
     asked = Asked()
     with _quiet(), faults.told_plainly(module, config, world), listening(asked):
+        if config.compile:
+            method.encoder.net.compile()
         _run(_trainer(config, course, world, state.step, _Keeper(setting, asked, state)), module)
     return {k: v for k, v in module.last.items() if k != "collapsed"}
 

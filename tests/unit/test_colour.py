@@ -17,6 +17,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless, generat
 from medssl import decode, infer, looked, store
 from medssl.config import DecodeConfig, EncoderConfig, PretrainConfig
 from medssl.errors import UsageError
+from medssl.finetune.finetune import raw_pixels
 from medssl.formats import dicom_pixels, nifti, prepare, raster, tasks
 from medssl.formats.geometry import FormatError, Pixels
 from medssl.loading import validate
@@ -421,6 +422,15 @@ def test_store_of_colours(tmp_path, planes):
     assert not held.whole
     assert len(held.picture_digests(np.arange(11))) == 10  # the blank one identifies nothing
     held.verify(np.arange(11))
+
+
+def test_the_pixel_baseline_is_of_luma(tmp_path, planes):
+    held = make_store(tmp_path, planes)
+    got = raw_pixels(held, np.array([3, 1]))
+    luma = np.rint(planes[[3, 1]] @ LUMA)
+    for i, j in ((0, 0), (5, 15), (15, 2)):
+        wanted = luma[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean((1, 2)) / 65535
+        np.testing.assert_allclose(got[:, 16 * i + j], wanted, atol=1e-6)
 
 
 def test_shards_of_colours_are_not_longer(monkeypatch):
