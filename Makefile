@@ -4,6 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO ?= runs/demo
 RUNS ?= runs
+WORKERS ?= 2
 
 .PHONY: setup demo test check app screenshots proof bench bench-app lock reference clean
 
@@ -32,7 +33,7 @@ test: $(STAMP)  ## everything but the long proofs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 proof: $(STAMP)  ## the long proofs in full: mutations, kills, simulations
 	MEDSSL_PROOF=1 $(BIN)/pytest
@@ -46,8 +47,14 @@ screenshots: $(STAMP)  ## docs/screenshots/ anew, from what make demo left in $(
 bench-app: $(STAMP)  ## the review app in a real browser, on what make demo left in $(DEMO)
 	$(BIN)/python benchmarks/review_app.py $(DEMO)
 
-bench: $(STAMP)
+bench: $(STAMP)  ## ratios within one run; half an hour on a quiet machine
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/stock_pipeline.py
+	$(BIN)/python benchmarks/views.py
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/ranks.py
+	$(BIN)/python benchmarks/collapse.py
+	$(BIN)/python benchmarks/kills.py
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/malformed.py
 

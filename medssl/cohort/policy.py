@@ -51,7 +51,7 @@ def policy(
         UsageError: the batch is larger than the number of patients, or too small a share of them.
     """
     picked = Columns(rows, column)
-    patients = len(np.unique(picked("patient_id").astype(str)))
+    patients = len(set(picked("patient_id")))
     if isinstance(method, MICLeConfig):
         made = _pairs(method, rows, picked, seed, batch, times)
     else:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from medssl import views
 from medssl.cohort import manifest as manifest_room
@@ -65,7 +67,9 @@ def gather(
         summary["patients_per_split"] = split_room.counts(place, patients)
     store = open_store(data, config.decode)
     owner = store.column("patient_id")
-    rows = np.flatnonzero(np.isin(owner.astype(str), sorted(allowed)))
+    known = pa.array(sorted(allowed), pa.string())
+    inside = pc.is_in(store.index.column("patient_id"), value_set=known)
+    rows = np.flatnonzero(inside.to_numpy())
     if rows.size == 0:
         raise NothingUsableError(f"{data}: no picture of a training patient.", "E-NOTHING")
     store.verify(rows[world.rank :: world.size])

@@ -60,6 +60,7 @@ class Observer:
         self.look = collapse.Streak(total)
         self.start: dict[str, float] | None = None
         self.well = 0
+        self.latest: dict[str, float] = {}
         self.given: dict[str, Any] | None = None
 
     @property
@@ -81,7 +82,8 @@ class Observer:
         checkpoints.trim_log(log, step)
         for line in checkpoints.read_log(log):
             if "effective_rank" in line:
-                self.start = line if self.start is None else self.start
+                self.latest = {k: v for k, v in line.items() if k not in {"step", "epoch"}}
+                self.start = self.latest if self.start is None else self.start
                 self.well = line["step"]
 
     def step(self, step: int, figures: dict[str, float]) -> collapse.Verdict | None:
@@ -107,6 +109,7 @@ class Observer:
             return None
         figures = self.watched.see(encoder).figures
         self.write({"step": step, "epoch": epoch, **figures})
+        self.latest = figures
         if self.start is None:
             self.start = figures
         self._keep(encoder, step, figures)
@@ -143,20 +146,21 @@ class Observer:
         """Put into the encoder what the run keeps, and say what that is.
 
         Returns:
-            For the summary: ``kept_step`` and why; ``rolled_back`` true where the guard kept the start.
+            For the summary: the last measurement, ``kept_step`` and why; ``rolled_back`` true where the
+            guard kept the start.
         """
-        told: dict[str, Any] = {}
+        told: dict[str, Any] = {k: round(v, 4) for k, v in self.latest.items()}
         kept = self._kept()
         if self.config.watch.keep != "last" and kept is not None:
             place = self.run.path / "checkpoints" / f"{KEPT}-{kept['step']:08d}.safetensors"
             weights.load_tensors(place, encoder, kept["sha256"])
             figure = kept["figures"].get(self.config.watch.keep)
-            told = {"kept_step": kept["step"], f"kept_{self.config.watch.keep}": figure}
+            told |= {"kept_step": kept["step"], f"kept_{self.config.watch.keep}": figure}
         if self.watched is None or self.watched.start is None or self.given is None:
             return told
         decision = keeping.guard(self.watched.panel, self.watched.start, self.watched.see(encoder))
         if not decision.keep:
             encoder.load_state_dict(self.given)
-            told = {"kept_step": 0}
+            told |= {"kept_step": 0}
         self.note(decision.words)
         return told | {"guard": decision.words, "rolled_back": not decision.keep}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,14 @@ from conftest import PROOF, SMALL
 from medssl.cli import main
 
 MICLE = "configs/pretrain/micle-cxr.yaml"
-LINE = [MICLE, *SMALL, "duration={epochs: 6}", "log_every=1"]
+LINE = [
+    MICLE,
+    *SMALL,
+    "duration={epochs: 6}",
+    "log_every=1",
+    "save_minutes=0.0001",
+    "watch.every=2",
+]
 
 
 def words(cohorts, out, *more):
@@ -53,16 +61,31 @@ def wait_for(path, process, seconds=90):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("kill", range(5 if PROOF else 1))
-def test_killed_and_resumed(cohorts, straight, tmp_path, kill):
-    out = tmp_path / "run"
-    process = start(cohorts, out)
-    wait_for(lambda: len(list(out.glob("checkpoints/*.sha256"))) > kill % 3, process)
-    process.kill()
-    process.communicate()
-    if json.loads((out / "run.json").read_text())["status"] == "done":
-        pytest.skip("the run was faster than the kill")
-    assert main(words(cohorts, out, "--resume")) == 0
+def status_of(run):
+    return json.loads((run / "run.json").read_text())["status"]
+
+
+def logged(run):
+    path = run / "log.jsonl"
+    return len(path.read_text().splitlines()) if path.is_file() else 0
+
+
+def test_killed_at_random_moments(cohorts, straight, tmp_path):
+    """Killed again and again, inside epochs and while saving; the bytes are those of the straight run."""
+    out, stream, kills = tmp_path / "run", random.Random(7), 0
+    for _ in range(25 if PROOF else 3):
+        process = start(cohorts, out, "--resume")
+        wanted = logged(out) + stream.randint(1, 4)
+        wait_for(lambda wanted=wanted: logged(out) >= wanted, process)
+        time.sleep(0.2 * stream.random())
+        process.kill()
+        process.communicate()
+        if status_of(out) == "done":
+            break
+        kills += 1
+    assert kills
+    if status_of(out) != "done":
+        assert main(words(cohorts, out, "--resume")) == 0
     same(straight, out)
 
 
@@ -75,7 +98,9 @@ def test_terminated_says_how_to_go_on(cohorts, straight, tmp_path):
     if process.returncode == 0:
         pytest.skip("the run was faster than the signal")
     assert process.returncode == 143
+    assert "saved as step-" in said
     assert "--resume" in said
+    assert status_of(out) == "stopped"
     assert main(words(cohorts, out, "--resume")) == 0
     same(straight, out)
 
