@@ -126,7 +126,10 @@ def test_micle_from_simclr(cohorts, simclr_run, tmp_path):
     place = split_room.read(cohorts / "hospital_a")
     assert got["summary"]["patients"] == sum(w == "train" for w in place.values())
     lines = [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()]
-    assert {"step", "loss", "z_std", "lr", "pair_share", "images_per_s"} <= set(lines[-1])
+    first, *_, step, last = lines
+    assert {"step", "loss", "z_std", "lr", "pair_share", "images_per_s", "wait"} <= set(step)
+    for measured in (first, last):
+        assert {"step", "effective_rank", "uniformity", "alignment", "retrieval"} <= set(measured)
 
 
 def test_curve_and_predictions(classifier_run, cohorts):
