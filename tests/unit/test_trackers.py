@@ -1,7 +1,7 @@
 """Figures reach every tracker once, tell nobody's name, and never cost a training."""
 
-import getpass
 import gc
+import getpass
 import importlib.util
 import json
 import os
