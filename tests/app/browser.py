@@ -100,9 +100,12 @@ def enter(page, name):
 
 
 def settled(page):
-    """Wait until the page has no run of the script under way."""
+    """Wait until the page has no run of the script under way, and no colour is still changing."""
     page.wait_for_function(
         "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"
+    )
+    page.wait_for_function(
+        "() => !document.getAnimations().some(a => a instanceof CSSTransition && a.playState === 'running')"
     )
 
 

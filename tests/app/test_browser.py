@@ -239,6 +239,7 @@ def test_every_page_is_accessible_and_markup_runs_nowhere(chrome, hostile):
             nodes = [n["html"][:160] for n in one["nodes"]][:3]
             faults[f"{name}: {one['id']}"] = nodes
 
+    page.wait_for_timeout(2000)  # the first page fades in once its script has run
     look("who")
     browser.enter(page, "axe")
     for title in PAGES:
