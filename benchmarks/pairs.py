@@ -72,11 +72,11 @@ STUDIES = {
     ),
     "mr": Study(
         (
-            Recipe("SimCLR", "simclr-mr.yaml"),
+            Recipe("SimCLR", "simclr-mr.yaml", ("duration={steps: 125}",)),
             Recipe(
                 "MICLe, patient",
                 "micle-mr.yaml",
-                ("init=null", "optim.lr=0.002", "duration={steps: 1143}"),
+                ("init=null", "optim.lr=0.002", "duration={steps: 571}"),
             ),
             Recipe(
                 "MICLe, adjacent slices",
@@ -84,7 +84,7 @@ STUDIES = {
                 (
                     "init=null",
                     "optim.lr=0.002",
-                    "duration={steps: 1143}",
+                    "duration={steps: 571}",
                     "method.within_slices=1",
                 ),
             ),

@@ -27,7 +27,7 @@ TREE = {
     "encoder": {"name": "resnet10t", "norm": "group"},
     "method": {"name": "simclr", "hidden": 16, "out": 8},
     "batch": 8,
-    "optim": {"name": "sgd", "lr": 0.05, "lr_scaling": "none", "weight_decay": 0.01, "warmup": 0},
+    "optim": {"name": "sgd", "lr": 0.0005, "lr_scaling": "none", "weight_decay": 0.01, "warmup": 0},
     "duration": {"steps": 3},
     "watch": {"every": 0},
     "log": {"tensorboard": False},
@@ -48,12 +48,12 @@ def by_hand(config, data):
     plain = [p for p in method.parameters() if p.ndim <= 1]
     decayed = [p for p in method.parameters() if p.ndim > 1]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD(groups, lr=0.0005, momentum=0.9, nesterov=True)
     batches = [(e, b) for e in range(3) for b in Feed(course.store, course.plan(e))]
     losses = []
     for step in range(3):
         for group in optimizer.param_groups:
-            group["lr"] = 0.05 * 0.5 * (1 + np.cos(np.pi * step / 3))
+            group["lr"] = 0.0005 * 0.5 * (1 + np.cos(np.pi * step / 3))
         optimizer.zero_grad()
         for turn in range(config.accumulate):
             epoch, batch = batches[step * config.accumulate + turn]
@@ -84,7 +84,7 @@ def test_the_loop_is_the_plain_loop(cohorts, tmp_path, extra):
     apart, moved = (
         sum(float((a[k] - wanted[k]).square().sum()) for k in wanted) ** 0.5 for a in (got, start)
     )
-    assert apart < 0.01 * moved  # float32 sums in another order, made larger by the head's norm
+    assert apart < 0.001 * moved  # float32 sums in another order: 1e-5 at so low a rate
     logged = [x["loss"] for x in checkpoints.read_log(run.path / "log.jsonl")]
     assert logged == pytest.approx(losses, rel=2e-3)
 
