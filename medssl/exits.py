@@ -50,8 +50,8 @@ INTERRUPTED, TERMINATED = 130, 143
 def _interrupted() -> int:
     ended = "Ended by SIGTERM" if _received else "Interrupted"
     words = (
-        "scan and decode go on when called again, pretrain with --resume; other verbs start anew with "
-        "another --out"
+        "pretrain and finetune go on with --resume, scan and decode when called again; other verbs "
+        "start anew with another --out"
     )
     typer.echo(f"{ended}; what was written is intact: {words}.", err=True)
     return TERMINATED if _received else INTERRUPTED

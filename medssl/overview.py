@@ -142,7 +142,7 @@ def _status(path: Path, record: Mapping[str, Any]) -> tuple[str, str]:
             return "unknown", ""
     if told == "failed":
         return ("stopped", "interrupted") if code == "KeyboardInterrupt" else ("failed", code)
-    return ("done" if told == "done" else "unknown"), ""
+    return (str(told) if told in {"done", "stopped"} else "unknown"), ""
 
 
 def _minutes(path: Path, record: Mapping[str, Any], status: str) -> float | None:

@@ -97,10 +97,14 @@ def open_run(
     """
     if path.exists() and not path.is_dir():
         raise RefusedError(f"{path}: is a file; a run needs a folder of its own.", "E-NOTEMPTY")
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (NotADirectoryError, PermissionError) as error:
+        words = f"{path}: no folder can be made there ({error.strerror}). Use another --out."
+        raise RefusedError(words, "E-NOTEMPTY") from error
     facts = {**facts, "parents": [_beside(p, path) for p in facts["parents"]]}
     with locked(path):
-        _check_free(path, verb, settings, facts, resume=resume)
+        before = _check_free(path, verb, settings, facts, resume=resume)
         record = {
             "verb": verb,
             "status": "running",
@@ -109,6 +113,8 @@ def open_run(
             "environment": environment(),
             **facts,
         }
+        if before:
+            record |= _went_on(before, record)
         write_text(path / "config.yaml", to_yaml(settings))
         write_json(path / "run.json", record)
         summary: dict[str, Any] = {}
@@ -132,12 +138,22 @@ def _beside(parent: dict[str, str], path: Path) -> dict[str, str]:
     return {**parent, "path": os.path.relpath(parent["path"], path)}
 
 
+def _went_on(before: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """Return what a resumed run's record keeps of its beginning: when, and under which versions."""
+    then, now_ = (r.get("environment", {}).get("versions", {}) for r in (before, record))
+    changed = {k: [then[k], now_[k]] for k in then if k in now_ and then[k] != now_[k]}
+    earlier = [*before.get("resumed", []), {"at": record["started"], "versions_changed": changed}]
+    return {"started": before.get("started"), "resumed": earlier}
+
+
 def _check_free(
     path: Path, verb: str, settings: Settings, facts: dict[str, Any], *, resume: bool
-) -> None:
-    there = [p.name for p in path.iterdir() if p.name != ".lock"]
-    if not there:
-        return
+) -> dict[str, Any]:
+    """Return the record of the run that goes on; empty for a new one."""
+    there = [p.name for p in path.iterdir() if p.name != ".lock" and not _half_written(p.name)]
+    # Settings without a record are of a run that was killed before it began.
+    if not there or there == ["config.yaml"]:
+        return {}
     if not resume:
         words = f"{path}: not empty ({len(there)} entries); nothing was written. Use another --out."
         raise RefusedError([words], "E-NOTEMPTY")
@@ -151,6 +167,11 @@ def _check_free(
         raise RefusedError(words, "E-RESUME")
     if before.get("status") == "done":
         raise RefusedError(f"{path}: this run is finished; there is nothing to resume.", "E-DONE")
+    return before
+
+
+def _half_written(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".tmp")
 
 
 def _told(value: Any) -> Any:

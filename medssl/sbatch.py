@@ -144,7 +144,7 @@ command=(
 )
 
 saved() {{
-  ls -l --time-style=full-iso -- "$out/checkpoints" 2>/dev/null
+  ls -l --time-style=full-iso -- "$out/checkpoints" "$out"/*/checkpoints 2>/dev/null
 }}
 
 # A signal meant for the steps must not end this script before it has seen how they ended.

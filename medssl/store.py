@@ -177,13 +177,13 @@ def _first_shard(path: Path) -> Path:
     return min(path.glob("pixels-*.npy"))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=4096)
 def _open_shard(path: Path) -> npt.NDArray[np.uint16]:
     """Open one shard lazily and once per process."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
-        words = f"{path.name}: a damaged shard. Delete the folder {path.parent.name}, decode again."
+        words = f"{path}: a damaged shard. Delete the folder {path.parent}, decode again."
         raise RefusedError(words, "E-STORE") from error
 
 

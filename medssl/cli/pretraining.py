@@ -74,6 +74,7 @@ def pretrain(
     if sbatch is not None:
         words = ["pretrain", str(config), *(overrides or ()), "--data", str(cohort)]
         words += ["--out", str(need(out, "--out")), "--split", split]
+        words += ["--quiet"] if quiet else []
         _write(sbatch, words, (nodes, gpus, cpus, time, partition, account, memory))
         return
     from medssl.train import pretrain as room
@@ -83,7 +84,7 @@ def pretrain(
         return
     if dry_run:
         say(to_yaml(resolved))
-        show("would run (nothing written):", room.cost(resolved, cohort, split))
+        show("would run (nothing written):", room.cost(resolved, cohort, split, out, warn))
         return
     with training(quiet=quiet or not room.speaks()) as progress:
         run = room.pretrain(
@@ -115,7 +116,7 @@ def _chain(
 
     if dry_run:
         say(to_yaml(config))
-        for name, facts in chain.cost(config, cohort, split).items():
+        for name, facts in chain.cost(config, cohort, split, out, warn).items():
             show(f"{name}: would run (nothing written):", facts)
         return
     speaks = pretrain.speaks()

@@ -59,7 +59,8 @@ def runs(
         say(_as_json([asdict(e) for e in entries]))
         return
     rows = [COLUMNS, *[_row(e) for e in entries]]
-    say(_table(rows) if entries else f"{overview.plain(given[0])}: no such runs.")
+    asked = verb is not None or status is not None
+    say(_table(rows) if entries else f"{overview.plain(given[0])}: no {'such ' * asked}runs there.")
 
 
 def _as_json(data: Any) -> str:

@@ -28,7 +28,7 @@ class OptimConfig(Settings):
     lr: float = Field(1e-3, gt=0)
     """Peak learning rate at batch 256."""
     lr_scaling: Literal["none", "sqrt", "linear"] = "sqrt"
-    """How the peak follows the batch size: by its root, linearly, or not."""
+    """How the peak follows ``batch`` times ``accumulate``: by its root, linearly, or not."""
     weight_decay: float = Field(1e-4, ge=0)
     """Decay of weights; biases and norms are left out."""
     warmup: float = Field(0.1, ge=0, lt=1)
@@ -60,13 +60,13 @@ class Duration(Settings):
             raise ValueError(f"give exactly one of steps, epochs, examples (got {given or 'none'})")
         return self
 
-    def total_steps(self, steps_per_epoch: int, batch: int) -> int:
+    def total_steps(self, steps_per_epoch: int, samples_per_epoch: int) -> int:
         """Return the number of optimiser steps; the one place where durations are converted."""
         if self.steps is not None:
             return self.steps
         if self.epochs is not None:
             return self.epochs * steps_per_epoch
-        return -(-int(self.examples or 0) // batch)
+        return -(-int(self.examples or 0) * steps_per_epoch // samples_per_epoch)
 
 
 class ForeignConfig(Settings):
@@ -121,7 +121,8 @@ class PretrainConfig(Settings):
     optim: OptimConfig = OptimConfig()
     duration: Duration = Duration(epochs=100)
     batch: int = Field(256, ge=2)
-    """Patients (MICLe) or images (SimCLR) per optimiser step, over all processes together."""
+    """Most patients (MICLe) or images (SimCLR) that meet in a batch, over all processes together; an
+    epoch is shared out to equal batches."""
     init: str | None = None
     """A pretraining run whose encoder is the start (generic, then SimCLR, then MICLe)."""
     foreign: ForeignConfig | None = None
@@ -156,6 +157,8 @@ class PretrainConfig(Settings):
             raise ValueError(
                 "foreign weights keep their network's own norm; set encoder.norm=batch"
             )
+        if self.compile and self.checkpointing:
+            raise ValueError("compile cannot follow checkpointing; give one (chunk goes with both)")
         if self.watch.guard and self.init is None:
             raise ValueError("watch.guard keeps or rolls back to a start; give init")
         if self.watch.keep in {"ridge", "knn"} and self.watch.target is None:

@@ -18,10 +18,12 @@ def ntxent(first: Tensor, second: Tensor, bag: Tensor, temperature: float, *, ma
         Scalar float32 mean over the 2N anchors. Identical projections give log(2N - 1) without
         equal codes.
     """
-    z = F.normalize(torch.cat([first, second]).float(), dim=1)
-    similarity = z @ z.T / temperature
     hidden, partner = _hidden(bag, mask=mask)
-    return F.cross_entropy(similarity.masked_fill(hidden, float("-inf")), partner)
+    # Autocast would take the product in bf16, whose steps of 0.004 the temperature makes larger.
+    with torch.autocast(first.device.type, enabled=False):
+        z = F.normalize(torch.cat([first, second]).float(), dim=1)
+        similarity = z @ z.T / temperature
+        return F.cross_entropy(similarity.masked_fill(hidden, float("-inf")), partner)
 
 
 def collapsed_loss(bag: Tensor, *, mask: bool) -> Tensor:

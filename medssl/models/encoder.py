@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from medssl.config import EncoderConfig
@@ -98,6 +99,14 @@ def _image_net(config: EncoderConfig, size: int, channels: int) -> tuple[nn.Modu
 
 def _group_norm(channels: int, **_: Any) -> nn.GroupNorm:
     return nn.GroupNorm(GROUPS, channels)
+
+
+def synchronise(encoder: Encoder) -> None:
+    """Share batch norm's statistics between the GPUs of a job, in place; keys stay as they are.
+
+    By timm, whose norms hold the activation too: torch's own conversion would drop it.
+    """
+    encoder.net = convert_sync_batchnorm(encoder.net)
 
 
 def _volume_net(config: EncoderConfig) -> tuple[nn.Module, int]:

@@ -77,7 +77,9 @@ def load(config: ForeignConfig, encoder: Encoder) -> Loaded:
     fitted, notes = _adapted(mapped.tensors, encoder.net)
     problems = _problems(mapped, fitted, wanted)
     if problems:
-        raise RefusedError(_account(config, path.name, problems, fitted, found, wanted), "E-KEYS")
+        raise RefusedError(
+            _account(config, path.name, problems, fitted, found, encoder.net), "E-KEYS"
+        )
     endless = [k for k, v in fitted.items() if v.is_floating_point() and not v.isfinite().all()]
     if endless:
         words = (
@@ -190,9 +192,10 @@ def _account(
     problems: list[str],
     fitted: dict[str, Tensor],
     found: dict[str, Tensor],
-    wanted: dict[str, Tensor],
+    net: nn.Module,
 ) -> list[str]:
     """Say how many tensors fit, what does not, and what to do."""
+    wanted = net.state_dict()
     good = sum(k in fitted and fitted[k].shape == v.shape and not _counter(k)
                for k, v in wanted.items())  # fmt: skip
     count = sum(not _counter(k) for k in wanted)
@@ -208,15 +211,16 @@ def _account(
         )
     else:
         way = "Use the encoder.name that the weights were made for, or the foreign.keys they carry."
-    others = [k for k in key_maps.MAPS if k != config.keys and _fits(k, found, wanted)]
+    others = [k for k in key_maps.MAPS if k != config.keys and _fits(k, found, net)]
     hint = [f"All of it fits foreign.keys={others[0]}."] if others else [way]
     return [head, *problems, *hint]
 
 
-def _fits(keys: str, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
+def _fits(keys: str, found: dict[str, Tensor], net: nn.Module) -> bool:
+    """Return whether every name and every shape fits."""
+    wanted = net.state_dict()
     mapped = key_maps.translate(keys, found, wanted)
-    names = {k for k in wanted if not _counter(k)}
-    return not mapped.unexpected and names <= mapped.tensors.keys()
+    return not _problems(mapped, _adapted(mapped.tensors, net)[0], wanted)
 
 
 def _counter(name: str) -> bool:

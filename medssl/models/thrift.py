@@ -23,9 +23,10 @@ def in_chunks(net: nn.Module, images: Tensor, chunk: int) -> Tensor:
     Args:
         net: its batch norm, if any, sees each chunk by itself.
         images: ``[N, C, ...]``.
-        chunk: images at a time.
+        chunk: images at a time, at most; the parts are equal to within one.
     """
-    return torch.cat([recomputed(net, net.forward, part) for part in torch.split(images, chunk)])
+    many = -(-len(images) // chunk)
+    return torch.cat([recomputed(net, net, part) for part in torch.tensor_split(images, many)])
 
 
 def recomputed(net: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:

@@ -49,6 +49,7 @@ class Card:
         pictures: digests of their pictures as stored, which no second key can disguise.
         source: the run it comes from.
         foreign: weights from outside that it or a run before it began with.
+        chosen: digests of patients whose figures chose between its versions; it never trained on them.
     """
 
     encoder: EncoderConfig
@@ -60,6 +61,7 @@ class Card:
     pictures: tuple[str, ...]
     source: str
     foreign: tuple[ForeignWeights, ...] = ()
+    chosen: tuple[str, ...] = ()
 
 
 def save_encoder(folder: Path, encoder: Encoder, card: Card) -> str:
@@ -146,6 +148,7 @@ def card_from(data: dict[str, Any], name: str) -> Card:
             source=str(data["source"]),
             # Cards written before weights from outside could be loaded do not say.
             foreign=tuple(_foreign(one) for one in data.get("foreign", ())),
+            chosen=tuple(str(s) for s in data.get("chosen", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RefusedError(f"{name}: the part {error} is absent or broken.", "E-WEIGHTS") from error

@@ -86,24 +86,30 @@ def run_chain(
     waiting = [s for s in stages if not s.done]
     # The first of them is checked by its own start; the others would be found out hours later.
     _check_later(waiting[1:], data, split, world)
-    for number, stage in enumerate(stages, start=1):
-        name = f"stage {number} of {len(stages)}, {stage.folder.name}"
-        if stage.done:
-            note(f"{name}: finished before, kept.")
-            continue
-        note(f"{name}: begins.")
-        with progress() as told:
-            room.pretrain(
-                stage.config,
-                data,
-                stage.folder,
-                split=split,
-                resume=resume,
-                progress=told,
-                note=note,
-            )
-        _await(stage.folder)
+    say = note if world.first else _nothing
+    with world_room.joined(world):
+        for number, stage in enumerate(stages, start=1):
+            name = f"stage {number} of {len(stages)}, {stage.folder.name}"
+            if stage.done:
+                say(f"{name}: finished before, kept.")
+                continue
+            say(f"{name}: begins.")
+            with progress() as told:
+                room.pretrain(
+                    stage.config,
+                    data,
+                    stage.folder,
+                    split=split,
+                    resume=resume,
+                    progress=told,
+                    note=note,
+                )
+            _await(stage.folder)
     return tuple(runs.read(s.folder) for s in stages)
+
+
+def _nothing(_: str) -> None:
+    return None
 
 
 def lay_out(config: ChainConfig, out: Path) -> tuple[Stage, ...]:
@@ -125,7 +131,13 @@ def lay_out(config: ChainConfig, out: Path) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def cost(config: ChainConfig, data: Path, split: SplitChoice = "file") -> dict[str, dict[str, Any]]:
+def cost(
+    config: ChainConfig,
+    data: Path,
+    split: SplitChoice = "file",
+    out: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> dict[str, dict[str, Any]]:
     """Return what each stage would cost, and the total; writes nothing.
 
     A later stage is timed from random weights: those it will start from are not there yet.
@@ -133,9 +145,9 @@ def cost(config: ChainConfig, data: Path, split: SplitChoice = "file") -> dict[s
     told: dict[str, dict[str, Any]] = {}
     for name, stage in zip(config.names(), config.stages, strict=True):
         own = stage.model_copy(update={"init": None}) if told else stage
-        told[name] = room.cost(own, data, split)
+        told[name] = room.cost(own, data, split, out, note)
     sums = {k: sum(one[k] for one in told.values()) for k in ("steps", "hours")}
-    return {**told, "total": {k: round(v, 2) for k, v in sums.items()}}
+    return {**told, "total": {k: round(v, 4) for k, v in sums.items()}}
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -186,7 +198,7 @@ def _check_later(stages: list[Stage], data: Path, split: SplitChoice, world: Wor
     problems: list[MedsslError] = []
     for stage in stages:
         try:
-            faults.check_norm(stage.config, world)
+            faults.check_world(stage.config, world)
             gather(stage.config, data, split, world)
         except MedsslError as error:
             problems.append(error)

@@ -1,5 +1,6 @@
 """Where a run stands, on disk: written whole, with a checksum; the last three and a healthy one."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -29,6 +30,7 @@ class State:
         optimizer, schedule: their states.
         streak: how long the representation has looked collapsed.
         healthy: file name of the last checkpoint that did not.
+        seconds: spent on training, stops left out.
     """
 
     step: int = 0
@@ -38,6 +40,7 @@ class State:
     schedule: dict[str, Any] | None = None
     streak: int = 0
     healthy: str | None = None
+    seconds: float = 0.0
 
 
 def name_of(step: int) -> str:
@@ -55,14 +58,31 @@ def save(folder: Path, method: Method, state: State) -> Path:
     # In memory first: torch's writer turns a full disk into an error without a number.
     held = io.BytesIO()
     torch.save({"method": method.state_dict(), **vars(state)}, held)
-    with atomic(place) as out:
-        out.write(held.getbuffer())
-    write_text(place.with_suffix(".sha256"), sha256_file(place) + "\n")
+    # The checksum first: a checkpoint that is there can then always be told from a damaged one.
+    digest = hashlib.sha256(held.getbuffer()).hexdigest()
+    side, there = place.with_suffix(".sha256"), place.is_file()
+    write_text(side, digest + "\n")
+    try:
+        with atomic(place) as out:
+            out.write(held.getbuffer())
+    except BaseException:
+        if not there:
+            side.unlink(missing_ok=True)
+        raise
     for old in checkpoints(folder)[:-KEPT]:
         if old.name != state.healthy:
             old.unlink(missing_ok=True)
             old.with_suffix(".sha256").unlink(missing_ok=True)
     return place
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a kill in the midst of saving left half written."""
+    for half in folder.glob(".*.tmp"):
+        half.unlink(missing_ok=True)
+    for side in folder.glob("step-*.sha256"):
+        if not side.with_suffix(".ckpt").is_file():
+            side.unlink(missing_ok=True)
 
 
 def check_room(folder: Path, method: Method) -> None:

@@ -278,7 +278,8 @@ def estimate(
         "seconds_per_step": round(per_step, 3),
         "step_time": how,
         "images_per_s": round(config.batch * method.images / seconds, 1),
-        "hours": round(per_step * steps / 3600, 2),
+        "hours": round(per_step * steps / 3600, 4),
+        "time": _time(per_step * steps),
         "largest_batch": f"{largest * world} ({found_by}; now {config.batch})",
         "largest_batch_note": NEGATIVES,
         **_memory(config, method, memory, local, probe.limit),
@@ -375,6 +376,14 @@ def _disk(
         facts["disk_free_mib"] = _mib(free)
         facts["disk_suffices"] = "yes" if checkpoints + log < free else "no: free some space"
     return facts
+
+
+def _time(seconds: float) -> str:
+    """Return a duration as a person says it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _mib(size: float) -> int:

@@ -1,36 +1,58 @@
 """What ends a training, each with its sentence: a bad number, no memory, a lost process, collapse."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from medssl.config import PretrainConfig
 from medssl.errors import MedsslError, NumericalStopError, UsageError
+from medssl.methods.base import Method
 from medssl.train.world import World
 
-NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
+NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "alloc_failed",
+)
 COMPILERS = ("torch._dynamo", "torch._inductor")
 LOST = ("gloo", "nccl", "connection closed by peer", "connection reset", "socket", "timed out")
 
 
-def check_loss(value: float, step: int, rows: list[int]) -> None:
-    """Stop before the update that a loss which is not a number would make.
+@torch.no_grad()
+def no_number(method: Method, views: Tensor, row: Tensor, step: int) -> NumericalStopError:
+    """Return the error of a loss that is not a number, with the rows that make it so.
 
-    Raises:
-        NumericalStopError: names the step and the first rows of the batch.
+    Args:
+        method: asked once more, without batch statistics, which pictures it has no features for.
+        views: of the batch, ``[B, K, C, ...]``.
+        row: rows of the store, int64 ``[B, I]``.
+        step: about to be taken.
     """
-    if math.isfinite(value):
-        return
+    encoder = method.encoder
+    was = encoder.training
+    features = encoder.eval()(views.flatten(0, 1)).float().unflatten(0, views.shape[:2])
+    encoder.train(was)
+    bad = [~torch.isfinite(x).flatten(1).all(1).cpu() for x in (views, features)]
+    which = bad[0] if bad[0].any() else bad[1]
+    rows = sorted(set(row[which].flatten().tolist()))
+    if not rows:
+        cause = "no picture of it alone is to blame. Lower optim.lr or raise method.temperature"
+    else:
+        shown = ", ".join(str(r) for r in rows[:8]) + (" ..." if len(rows) > 8 else "")
+        part = "augmented pixels" if bad[0].any() else "features"
+        cause = f"{len(rows)} store rows have {part} that are no numbers ({shown})"
+        cause += ". Look at them with medssl check" if bad[0].any() else ". Lower optim.lr"
     words = (
-        f"Step {step}: the loss is not a number (store rows {rows[:8]} ...). Stopped "
-        "before the update; the last checkpoint is intact. Lower optim.lr or raise "
-        "method.temperature, then --resume or start anew."
+        f"Step {step}: the loss of a batch of {row.numel()} pictures is not a number; {cause}, then "
+        "--resume or start anew. Stopped before the update; the last checkpoint is intact."
     )
-    raise NumericalStopError(words, "E-NONFINITE")
+    return NumericalStopError(words, "E-NONFINITE")
 
 
 def collapsed(problem: str, folder: Path, healthy: str | None) -> NumericalStopError:
@@ -86,12 +108,18 @@ def _no_memory(module: Any, config: PretrainConfig, world: World) -> MedsslError
     return MedsslError(words, "E-OOM")
 
 
-def check_norm(config: PretrainConfig, world: World) -> None:
-    """Refuse batch norm over CPU processes: torch cannot share its statistics there.
+def check_world(config: PretrainConfig, world: World) -> None:
+    """Refuse what several processes cannot do: batch norm on CPUs, a process without a sample.
 
     Raises:
         UsageError: names the setting to change.
     """
+    if config.batch < 2 * world.size:
+        words = (
+            f"batch={config.batch} leaves some of {world.size} processes less than two samples; raise "
+            "batch, or start fewer processes."
+        )
+        raise UsageError(words, "E-RANKS")
     if world.size > 1 and config.encoder.norm == "batch" and not torch.cuda.is_available():
         words = (
             f"{world.size} CPU processes cannot share batch normalisation's statistics; set "

@@ -5,6 +5,7 @@ so the state is the method, the optimiser and the schedule, and nothing of Light
 """
 
 import contextlib
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from medssl.cohort.draw import Plan, pair_share
 from medssl.config import PretrainConfig
 from medssl.errors import MedsslError
 from medssl.methods.base import Loss, Method
+from medssl.models.encoder import synchronise
 from medssl.runs import Run
 from medssl.train import checkpoints, faults, optim
 from medssl.train.collapse import Verdict
@@ -63,8 +65,10 @@ class _Module(pl.LightningModule):
         self.world, self.state = world, state
         self.now: Plan | None = None
         self.feed: Feed | None = None
+        self.before = 0.0
         self.seen = 0
         self.last: dict[str, float] = {}
+        self.rate = 0.0
 
     @property
     def step(self) -> int:
@@ -79,9 +83,14 @@ class _Module(pl.LightningModule):
         """Return the batch at which this process began the epoch under way."""
         return int(self.state.batch) if self.trainer.current_epoch == 0 else 0
 
+    @property
+    def waited(self) -> float:
+        """Return the seconds waited for batches since this process began."""
+        return self.before + (self.feed.waited if self.feed is not None else 0.0)
+
     def train_dataloader(self) -> Feed:
         self.now = self.course.plan(self.epoch)
-        self.seen = 0
+        self.seen, self.before = 0, self.waited
         self.feed = Feed(
             self.course.store, self.now, self.world.rank, self.world.size, self.first_batch
         )
@@ -97,10 +106,18 @@ class _Module(pl.LightningModule):
         method = self.method
         seen = make_views(batch, self.config, self.epoch, self.course, method.views)
         loss = method.loss(seen, batch.bag)
-        self.last = figures_of(loss)
-        faults.check_loss(self.last["loss"], self.step, batch.row.flatten().tolist())
+        figures = figures_of(loss)
+        if not math.isfinite(figures["loss"]):
+            raise faults.no_number(method, seen, batch.row, self.step)
+        self.last = self._mean(figures, index % self.config.accumulate)
         self.seen += len(batch.bag)
         return loss.total
+
+    def _mean(self, figures: dict[str, float], turn: int) -> dict[str, float]:
+        """Return the mean over the batches of this optimiser step so far."""
+        if turn == 0:
+            return figures
+        return {k: self.last[k] + (v - self.last[k]) / (turn + 1) for k, v in figures.items()}
 
     def configure_optimizers(self) -> dict[str, Any]:
         batch = self.config.batch * self.config.accumulate
@@ -113,9 +130,7 @@ class _Module(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         optim.check_gradients(self.method, f"Step {self.step}")
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        self.method.after_step(min(1.0, self.step / self.course.total_steps))
+        self.rate = optimizer.param_groups[0]["lr"]
 
 
 def figures_of(loss: Loss) -> dict[str, float]:
@@ -135,7 +150,7 @@ class _Keeper(Callback):
         self.setting, self.asked, self.state = setting, asked, state
         self.folder = setting.run.path / "checkpoints"
         self.clock, self.images, self.waited = time.monotonic(), 0, 0.0
-        self.saved = time.monotonic()
+        self.saved = self.begun = time.monotonic()
         self.well = False
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
@@ -153,12 +168,13 @@ class _Keeper(Callback):
         if (batch_idx + 1) % config.accumulate:
             return
         step, total = module.step, module.course.total_steps
+        module.method.after_step(min(1.0, step / total))
         figures = {k: v for k, v in module.last.items() if k != "collapsed"}
         self._end_if(self.setting.observer.step(step, module.last))
         if self.setting.progress is not None:
             self.setting.progress(step, total, self._shown(module, figures))
         if step % config.log_every == 0 or step == total:
-            self._log(trainer, module, step, figures)
+            self._log(module, step, figures)
         done = module.first_batch + batch_idx + 1
         if done < len(module.now.limits) - 1 and step < total:
             number = self._asked(module)
@@ -195,25 +211,25 @@ class _Keeper(Callback):
             verdict = observer.measure(module.method.encoder, module.step, module.epoch)
         self._end_if(told(world, verdict))
         self.well = observer.streak == 0
-        self.clock, self.images = time.monotonic(), 0
+        self.clock, self.images, self.waited = time.monotonic(), 0, module.waited
 
     def _end_if(self, verdict: Verdict | None) -> None:
         if verdict is not None:
             raise faults.collapsed(verdict.words, self.folder, self.state.healthy)
 
-    def _log(self, trainer: pl.Trainer, module: Any, step: int, figures: dict[str, float]) -> None:
+    def _log(self, module: Any, step: int, figures: dict[str, float]) -> None:
         spent = max(1e-9, time.monotonic() - self.clock)
         line = {"step": step, "epoch": module.epoch, **figures}
-        line["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        line["lr"] = module.rate
         line["pair_share"] = pair_share(module.now)
         line["images_per_s"] = round(self.images / spent, 1)
         line["wait"] = round(self._wait(module) / spent, 4)
         if self.setting.world.first:
             self.setting.observer.write(line)
-        self.clock, self.images, self.waited = time.monotonic(), 0, module.feed.waited
+        self.clock, self.images, self.waited = time.monotonic(), 0, module.waited
 
     def _wait(self, module: Any) -> float:
-        return float(max(0.0, module.feed.waited - self.waited))
+        return float(module.waited - self.waited)
 
     def _shown(self, module: Any, figures: dict[str, float]) -> dict[str, float]:
         spent = max(1e-9, time.monotonic() - self.clock)
@@ -235,6 +251,7 @@ class _Keeper(Callback):
         if world.first:
             state = replace(
                 self.state,
+                seconds=self.state.seconds + time.monotonic() - self.begun,
                 optimizer=trainer.optimizers[0].state_dict(),
                 schedule=trainer.lr_scheduler_configs[0].scheduler.state_dict(),
             )
@@ -256,13 +273,16 @@ def memory_used() -> float:
     return float(psutil.Process().memory_info().rss)
 
 
-def fit(
-    method: Method, config: PretrainConfig, course: Course, setting: Setting
-) -> dict[str, float]:
-    """Train a method to the end of its course, from its last checkpoint if there is one.
+@dataclass(frozen=True)
+class Done:
+    """How a training ended: the last loss and its parts, and its seconds without those between stops."""
 
-    Returns:
-        The last values of the loss and its parts.
+    figures: dict[str, float]
+    seconds: float
+
+
+def fit(method: Method, config: PretrainConfig, course: Course, setting: Setting) -> Done:
+    """Train a method to the end of its course, from its last checkpoint if there is one.
 
     Raises:
         NumericalStopError: a loss or a gradient that is not finite, before the update; a collapse.
@@ -270,21 +290,27 @@ def fit(
         RefusedError: every checkpoint is damaged.
         MedsslError: out of memory, or another process of the job is gone.
     """
+    begun = time.monotonic()
     world, folder = setting.world, setting.run.path / "checkpoints"
     start = told(world, checkpoints.last_good(folder, setting.note) if world.first else None)
     setting.observer.remember(method.encoder)
     state = checkpoints.restore(start, method) if start is not None else checkpoints.State()
     if world.first:
         folder.mkdir(exist_ok=True)
+        checkpoints.sweep(folder)
         checkpoints.check_room(folder, method)
     setting.observer.resume(state.step, state.streak)
     module = _Module(method, config, course, world, state)
     asked = Asked()
     with _quiet(), faults.told_plainly(module, config, world), listening(asked):
+        # Chunks may differ in number between processes, and a norm that waits would wait for ever.
+        if world.size > 1 and torch.cuda.is_available() and config.chunk is None:
+            synchronise(method.encoder)
         if config.compile:
             method.encoder.net.compile()
         _run(_trainer(config, course, world, state.step, _Keeper(setting, asked, state)), module)
-    return {k: v for k, v in module.last.items() if k != "collapsed"}
+    figures = {k: v for k, v in module.last.items() if k != "collapsed"}
+    return Done(figures, state.seconds + time.monotonic() - begun)
 
 
 def _trainer(
@@ -297,8 +323,6 @@ def _trainer(
         wide = {
             "strategy": DDPStrategy(gradient_as_bucket_view=True),
             "plugins": [environment()],
-            # Chunks may differ in number between processes, and a norm that waits would wait for ever.
-            "sync_batchnorm": gpu and config.chunk is None,
         }
     return pl.Trainer(
         accelerator="gpu" if gpu else "cpu",

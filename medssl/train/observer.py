@@ -95,7 +95,8 @@ class Observer:
         verdict = self.look.feed(step, figures["loss"], collapsed, spread, width)
         if verdict is None or verdict.level == "stop":
             return verdict
-        self.note(f"{verdict.words} [W-COLLAPSE]")
+        if self.trackers is not None:
+            self.note(f"{verdict.words} [W-COLLAPSE]")
         return None
 
     @property
@@ -146,21 +147,20 @@ class Observer:
         """Put into the encoder what the run keeps, and say what that is.
 
         Returns:
-            For the summary: the last measurement, ``kept_step`` and why; ``rolled_back`` true where the
-            guard kept the start.
+            For the summary: figures of the encoder that is kept, ``kept_step``, and the guard's words;
+            ``rolled_back`` true where it kept the start.
         """
-        told: dict[str, Any] = {k: round(v, 4) for k, v in self.latest.items()}
-        kept = self._kept()
+        kept, figures, told = self._kept(), self.latest, {}
         if self.config.watch.keep != "last" and kept is not None:
             place = self.run.path / "checkpoints" / f"{KEPT}-{kept['step']:08d}.safetensors"
             weights.load_tensors(place, encoder, kept["sha256"])
-            figure = kept["figures"].get(self.config.watch.keep)
-            told |= {"kept_step": kept["step"], f"kept_{self.config.watch.keep}": figure}
-        if self.watched is None or self.watched.start is None or self.given is None:
-            return told
-        decision = keeping.guard(self.watched.panel, self.watched.start, self.watched.see(encoder))
-        if not decision.keep:
-            encoder.load_state_dict(self.given)
-            told |= {"kept_step": 0}
-        self.note(decision.words)
-        return told | {"guard": decision.words, "rolled_back": not decision.keep}
+            figures, told = kept["figures"], {"kept_step": kept["step"]}
+        if self.watched is not None and self.watched.start is not None and self.given is not None:
+            start = self.watched.start
+            decision = keeping.guard(self.watched.panel, start, self.watched.see(encoder))
+            if not decision.keep:
+                encoder.load_state_dict(self.given)
+                figures, told = start.figures, {"kept_step": 0}
+            self.note(decision.words)
+            told |= {"guard": decision.words, "rolled_back": not decision.keep}
+        return {k: round(v, 4) for k, v in figures.items()} | told

@@ -41,9 +41,9 @@ def build(config: OptimConfig, module: nn.Module, batch: int) -> Optimizer:
     """Build the optimiser that the settings name."""
     lr, parts = peak(config, batch), groups(module, config.weight_decay)
     if config.name == "adamw":
-        return torch.optim.AdamW(parts, lr=lr)
+        return torch.optim.AdamW(parts, lr=lr, fused=True)
     if config.name == "sgd":
-        return torch.optim.SGD(parts, lr=lr, momentum=0.9, nesterov=True)
+        return torch.optim.SGD(parts, lr=lr, momentum=0.9, nesterov=True, fused=True)
     return LARS(parts, lr=lr, momentum=0.9)  # type: ignore[no-any-return]
 
 

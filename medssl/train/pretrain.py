@@ -1,6 +1,5 @@
 """The verb pretrain: a cohort's training and unlabelled patients become an encoder."""
 
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from medssl import runs
 from medssl.cohort import draw
 from medssl.cohort.privacy import patient_digest
 from medssl.config import PretrainConfig
-from medssl.errors import StoppedError
+from medssl.errors import MedsslError, StoppedError
 from medssl.methods import build_method
 from medssl.models import thrift, weights
 from medssl.models.encoder import Encoder
@@ -65,7 +64,7 @@ def pretrain(
         MedsslError: see ``gather``, ``start_encoder``, ``open_run`` and ``fit``.
     """
     world = world_room.find()
-    faults.check_norm(config, world)
+    faults.check_world(config, world)
     trackers.check(config.log)
     material = gather(config, data, split, world)
     start = start_encoder(config, material)
@@ -82,30 +81,46 @@ def pretrain(
     if world.first:
         place = runs.open_run(out, "pretrain", config, facts, resume=resume)
     with place as (run, summary):
-        begun = time.monotonic()
+        for words in _beginnings(config, course, run):
+            note(words)
         method = build_method(config.method, start.encoder, config.seed)
         with _following(run, config, note) if world.first else nullcontext(None) as follow:
             watched = _watched(config, material, course, start, panel)
             observer = Observer(run, config, course.total_steps, watched, follow, note)
             with world_room.joined(world):
-                last = fit(method, config, course, Setting(run, world, observer, progress, note))
+                done = fit(method, config, course, Setting(run, world, observer, progress, note))
             if not world.first:
                 return run
             kept = observer.finish(start.encoder)
         back = bool(kept.get("rolled_back"))
-        card = _card(config, material, course, start, source=out.name, back=back)
+        card = _card(config, material, course, start, panel, source=out.name, back=back)
         summary |= {
             "encoder_sha256": weights.save_encoder(out, start.encoder, card),
             "steps": course.total_steps,
-            "seconds": round(time.monotonic() - begun, 1),
+            "seconds": round(done.seconds, 1),
             "pictures": len(material.rows),
             "patients": material.policy.patients,
             "pair_share": round(draw.pair_share(course.plan(0)), 4),
-            **{k: round(v, 4) for k, v in last.items()},
+            **{k: round(v, 4) for k, v in done.figures.items()},
             **kept,
             **start.told,
         }
     return runs.read(out)
+
+
+def _beginnings(config: PretrainConfig, course: Course, run: runs.Run) -> Iterator[str]:
+    """Say what a person may not expect: batches smaller than asked, another torch than at the start."""
+    sizes = np.diff(course.plan(0).limits)
+    if len(sizes) and sizes.max() < config.batch:
+        yield (
+            f"Batches hold {sizes.max()} (batch={config.batch}): {sizes.sum()} are shared out equally to "
+            f"{len(sizes)} batches, the negatives of each being its own."
+        )
+    resumed = run.record.get("resumed", [])
+    changed = resumed[-1]["versions_changed"] if resumed else {}
+    if changed:
+        told = ", ".join(f"{k} {old} then, {new} now" for k, (old, new) in changed.items())
+        yield f"This run began under other versions ({told}); its numbers may part. [W-VERSIONS]"
 
 
 def _facts(config: PretrainConfig, data: Path, material: Material, start: Start) -> dict[str, Any]:
@@ -160,6 +175,7 @@ def _card(
     material: Material,
     course: Course,
     start: Start,
+    panel: Panel | None,
     *,
     source: str,
     back: bool,
@@ -167,7 +183,7 @@ def _card(
     """Return what travels with the encoder: all that it, or its choice, has seen.
 
     Args:
-        config, material, course, start: of the training.
+        config, material, course, start, panel: of the training.
         source: name of the run.
         back: the start was kept, so its normalisation holds.
     """
@@ -185,7 +201,17 @@ def _card(
         pictures=tuple(sorted(shown | set(before.pictures if before is not None else ()))),
         source=source,
         foreign=start.foreign,
+        chosen=tuple(sorted(_chose(config, panel) | set(before.chosen if before else ()))),
     )
+
+
+def _chose(config: PretrainConfig, panel: Panel | None) -> set[str]:
+    """Return digests of the validation patients whose labels chose which weights are kept."""
+    labelled = panel.labelled if panel is not None else None
+    asked = config.watch.guard or config.watch.keep in {"ridge", "knn"}
+    if labelled is None or not asked or not labelled.validation:
+        return set()
+    return {patient_digest(str(p)) for p in labelled.patient[labelled.asked]}
 
 
 def _prepare(encoder: Encoder, config: PretrainConfig) -> None:
@@ -199,8 +225,9 @@ def _prepare(encoder: Encoder, config: PretrainConfig) -> None:
 def course_of(config: PretrainConfig, material: Material) -> Course:
     """Return how long a training is and what it reads."""
     plan = material.policy.plan
-    steps = (len(plan(0).limits) - 1) // config.accumulate
-    total = config.duration.total_steps(steps, config.batch * config.accumulate)
+    first = plan(0)
+    steps = (len(first.limits) - 1) // config.accumulate
+    total = config.duration.total_steps(steps, len(first.patient))
     mean, std = statistics(material.store, material.rows)
     return Course(material.store, plan, total, mean, std)
 
@@ -210,7 +237,13 @@ def device_name() -> str:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
 
 
-def cost(config: PretrainConfig, data: Path, split: SplitChoice = "file") -> dict[str, Any]:
+def cost(
+    config: PretrainConfig,
+    data: Path,
+    split: SplitChoice = "file",
+    out: Path | None = None,
+    note: Note = _nothing,
+) -> dict[str, Any]:
     """Return counts, time, memory and the largest batch that fits, from real steps; writes nothing."""
     material = gather(config, data, split)
     start = start_encoder(config, material)
@@ -220,6 +253,8 @@ def cost(config: PretrainConfig, data: Path, split: SplitChoice = "file") -> dic
     method = build_method(config.method, start.encoder, config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     plan = course.plan(0)
+    drawn_size = int(np.diff(plan.limits).max())
+    note("Measuring a few real steps; this takes about ten of them.")
 
     def batch_of(samples: int) -> tuple[Tensor, Tensor]:
         places = np.arange(samples) % len(plan.patient)
@@ -227,19 +262,29 @@ def cost(config: PretrainConfig, data: Path, split: SplitChoice = "file") -> dic
         batch = next(iter(Feed(course.store, drawn))).to(device)
         return make_views(batch, config, 0, course, method.views), batch.bag
 
-    facts = estimate(
-        config,
-        method.to(device),
-        batch_of,
-        steps=course.total_steps,
-        most=len(plan.patient),
-        folder=data,
-    )
+    try:
+        facts = estimate(
+            config.model_copy(update={"batch": drawn_size}),
+            method.to(device),
+            batch_of,
+            steps=course.total_steps,
+            most=len(plan.patient),
+            folder=out if out is not None else Path(),
+        )
+    except torch.OutOfMemoryError as error:
+        words = (
+            f"Even a small batch of {config.decode.size} pixels does not fit the GPU's memory beside "
+            f"what else runs there; use a smaller encoder than {config.encoder.name}, or a smaller size."
+        )
+        raise MedsslError(words, "E-OOM") from error
+    if config.compile:
+        facts["step_time"] += ", without compile"
     return {
         "pictures": len(material.rows),
         "patients": material.policy.patients,
         "two_image_pairs": f"{100 * draw.pair_share(plan):.1f} %",
         "steps": course.total_steps,
+        "samples_in_a_batch": f"{drawn_size} (batch={config.batch})",
         **facts,
         "device": device_name(),
         **start.told,

@@ -148,7 +148,12 @@ def _is_figure(value: Any) -> bool:
 def harmless(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by dotted key, without where figures go and where on a machine files lie."""
     shown = {k: v for k, v in dotted(dict(settings)).items() if not k.startswith("log.")}
-    return {k: _no_path(v) for k, v in shown.items()}
+    return {k: v if _is_words(k, v) else _no_path(v) for k, v in shown.items()}
+
+
+def _is_words(key: str, value: Any) -> bool:
+    """Return whether a slash in a setting is no path's: a licence such as MIT/Apache-2.0."""
+    return key.endswith("licence") and not str(value).startswith(("/", "~", "\\", "."))
 
 
 def _no_path(value: Any) -> Any:

@@ -84,8 +84,11 @@ def find() -> World:
 
 @contextmanager
 def joined(world: World) -> Iterator[None]:
-    """Hold the connection between the processes: NCCL on GPUs, gloo on CPUs; nothing when alone."""
-    if world.size == 1:
+    """Hold the connection between the processes: NCCL on GPUs, gloo on CPUs; nothing when alone.
+
+    One that is held already is left to who made it: a launcher's meeting place serves once.
+    """
+    if world.size == 1 or dist.is_initialized():
         yield
         return
     launcher = environment()

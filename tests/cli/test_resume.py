@@ -12,6 +12,7 @@ import time
 import pytest
 from conftest import PROOF, SMALL
 
+from medssl import overview, runs
 from medssl.cli import main
 
 MICLE = "configs/pretrain/micle-cxr.yaml"
@@ -101,6 +102,8 @@ def test_terminated_says_how_to_go_on(cohorts, straight, tmp_path):
     assert "saved as step-" in said
     assert "--resume" in said
     assert status_of(out) == "stopped"
+    listed = overview.find(out)[0]
+    assert (listed.status, listed.total) == ("stopped", runs.read(out).record["total_steps"])
     assert main(words(cohorts, out, "--resume")) == 0
     same(straight, out)
 

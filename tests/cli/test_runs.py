@@ -95,7 +95,7 @@ def test_filters_and_json(root, capsys, words, names):
     assert code == 0
     assert {e["name"] for e in json.loads(out)} == names
     plain = told(capsys, root, *words)[1]
-    assert set(rows(plain)) == names if names else plain.endswith("no such runs.\n")
+    assert set(rows(plain)) == names if names else plain.endswith("no such runs there.\n")
 
 
 def test_json_holds_what_a_machine_wants(root, capsys):

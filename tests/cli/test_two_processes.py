@@ -98,6 +98,26 @@ def test_a_lost_process_ends_the_job_and_one_goes_on(cohorts, one, tmp_path):
     agree(one, out)
 
 
+def test_a_chain_over_two_processes(cohorts, tmp_path):
+    """A launcher's meeting place serves once: the stages share the connection."""
+    out = tmp_path / "chain"
+    line = ["pretrain", "configs/pretrain/chain-cxr.yaml", *SMALL, "encoder.norm=group",
+            "foreign=null", "duration={steps: 2}", "watch.every=0", "precision=32",
+            "--data", str(cohorts / "hospital_a"), "--out", str(out)]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, "-m", "medssl.cli", *line],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("1-simclr", "2-micle"):
+        record = json.loads((out / name / "run.json").read_text())
+        assert (record["status"], record["processes"]) == ("done", 2)
+    assert done.stderr.count("2-micle: begins") == 1  # the first process speaks for both
+
+
 def test_batch_norm_over_cpu_processes_is_refused(cohorts, tmp_path, monkeypatch, capsys):
     for key, value in {
         "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2",

@@ -44,9 +44,10 @@ def test_exactly_one_duration(duration):
 
 
 def test_durations_convert():
-    assert room.Duration(steps=7).total_steps(10, 4) == 7
-    assert room.Duration(epochs=3).total_steps(10, 4) == 30
-    assert room.Duration(examples=9).total_steps(10, 4) == 3
+    assert room.Duration(steps=7).total_steps(10, 40) == 7
+    assert room.Duration(epochs=3).total_steps(10, 40) == 30
+    assert room.Duration(examples=9).total_steps(10, 40) == 3
+    assert room.Duration(examples=640).total_steps(2, 65) == 20  # batches of 33 and 32, not of 64
 
 
 def test_extends_overrides_and_renamed_blocks(tmp_path):

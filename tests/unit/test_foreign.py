@@ -331,6 +331,14 @@ def test_another_network_lists_twenty_and_says_how_many_more(resnet, tmp_path):
     assert told.problems[2].strip().startswith("unexpected (120)")
 
 
+def test_no_key_map_is_proposed_for_shapes_that_fit_none(small, tmp_path):
+    odd = {k: v[:, :, :2] if k == "layer1.0.conv1.weight" else v for k, v in small.items()}
+    save_file({k: v.contiguous() for k, v in odd.items()}, tmp_path / "x.safetensors")
+    told = refusal(tmp_path / "x.safetensors", "timm", encoder_of("resnet10t"))
+    assert "other shapes (1): layer1.0.conv1.weight" in told.problems[1]
+    assert "All of it fits" not in str(told)
+
+
 def test_another_key_map_is_proposed(small, tmp_path):
     save_file({f"encoder_q.{k}": v for k, v in small.items()}, tmp_path / "x.safetensors")
     told = refusal(tmp_path / "x.safetensors", "timm", encoder_of("resnet10t"))

@@ -55,11 +55,13 @@ def by_hand(config, data):
         for group in optimizer.param_groups:
             group["lr"] = 0.0005 * 0.5 * (1 + np.cos(np.pi * step / 3))
         optimizer.zero_grad()
+        parts = []
         for turn in range(config.accumulate):
             epoch, batch = batches[step * config.accumulate + turn]
             loss = method.loss(make_views(batch, config, epoch, course, 2), batch.bag).total
             (loss / config.accumulate).backward()
-        losses.append(float(loss.detach()))
+            parts.append(float(loss.detach()))
+        losses.append(np.mean(parts))
         optimizer.step()
     return encoder.state_dict(), losses
 

@@ -15,7 +15,8 @@ WORDS = ["pretrain", "configs/c.yaml", "batch=64", "--data", "cohorts/a", "--out
 SRUN = """#!/bin/bash
 printf '%s\\0' "$@" > srun.words
 printf '%s' "$OMP_NUM_THREADS" > srun.threads
-if [ -n "$SAVES" ]; then mkdir -p out/checkpoints; echo "$SAVES" > "out/checkpoints/step-$SAVES.ckpt"; fi
+place="out${STAGE:+/$STAGE}/checkpoints"
+if [ -n "$SAVES" ]; then mkdir -p "$place"; echo "$SAVES" > "$place/step-$SAVES.ckpt"; fi
 exit "$SRUN_CODE"
 """
 SCONTROL = """#!/bin/bash
@@ -36,10 +37,11 @@ def cluster(tmp_path):
     return tmp_path
 
 
-def play(folder, text, code=0, saves="", state="RUNNING", scontrol=0):
+def play(folder, text, code=0, saves="", state="RUNNING", scontrol=0, stage=""):
     (folder / "job.sh").write_bytes(text.encode(errors="surrogateescape"))
     told = {"SRUN_CODE": str(code), "SAVES": saves, "STATE": state, "SCONTROL_CODE": str(scontrol)}
     told |= {
+        "STAGE": stage,
         "PATH": f"{folder / 'bin'}:/usr/bin:/bin",
         "SLURM_JOB_ID": "4711",
         "SLURM_CPUS_PER_TASK": "6",
@@ -101,6 +103,14 @@ def test_saved_and_interrupted_is_requeued(cluster):
     # The next stretch has checkpoints before it starts, and saves another.
     done, asked = play(cluster, sbatch.script(WORDS, Wanted()), code=143, saves="20")
     assert (done.returncode, asked) == (0, ["requeue 4711"] * 2)
+
+
+def test_a_chain_saves_in_its_stages(cluster):
+    for saves, stage in (("10", "1-simclr"), ("20", "1-simclr"), ("5", "2-micle")):
+        text = sbatch.script(WORDS, Wanted())
+        done, asked = play(cluster, text, code=143, saves=saves, stage=stage)
+        assert (done.returncode, asked[-1]) == (0, "requeue 4711")
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("code", [1, 2, 4, 5, 6, 137])
