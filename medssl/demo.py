@@ -21,6 +21,7 @@ from medssl.external import evaluate_at
 from medssl.files import write_text
 from medssl.finetune.curve import as_text
 from medssl.finetune.finetune import finetune
+from medssl.finetune.starts import PRETRAINED
 from medssl.synthetic import SynthesisSettings, synthesize
 from medssl.train.pretrain import pretrain
 
@@ -120,11 +121,11 @@ def _models(out: Path, say: Say) -> None:
     say(f"[5/7] pretrain MICLe from it: {_line(second.summary)}; {share:.0f} % two-image pairs")
     settings = FinetuneConfig(target="finding", budgets=(10, 50, 100), seeds=3, resamples=300)
     for encoder, name in (("simclr", "simclr_classifier"), ("micle", "classifier")):
-        done = finetune(settings, out / encoder, out / "hospital_a", out / name)
+        done = finetune(settings, {PRETRAINED: out / encoder}, out / "hospital_a", out / name)
         say(
             f"[6/7] finetune on {encoder} ({done.summary['seconds']:.0f} s); held-out patients of A:"
         )
-        say(as_text(out / name / "curve.parquet"))
+        say(as_text(out / name))
 
 
 def _line(summary: dict[str, float]) -> str:

@@ -22,8 +22,7 @@ from medssl.evaluate.groups import count
 from medssl.evaluate.pack import reference_of
 from medssl.evaluate.reference import CLASSIFIER
 from medssl.files import atomic
-from medssl.finetune.curve import PRETRAINED
-from medssl.finetune.finetune import check_pictures, check_unseen
+from medssl.finetune.starts import PRETRAINED, check_pictures, check_unseen
 from medssl.infer import Classifier, load
 from medssl.models import weights
 from medssl.models.embed import MASKS, embed

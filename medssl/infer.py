@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from medssl import runs
-from medssl.finetune.finetune import head_scores
+from medssl.finetune.written import head_scores
 from medssl.models import weights
 from medssl.models.embed import embed
 from medssl.models.encoder import Encoder, build

@@ -45,7 +45,7 @@ ROOMS = {
     },
     "pytorch_lightning": {"train/loop", "train/world"},
     "lightly": {"models/heads", "train/optim"},
-    "timm": {"models/encoder", "models/foreign"},
+    "timm": {"models/depths", "models/encoder", "models/foreign"},
     "monai": {"models/encoder"},
     "safetensors": {"models/weights", "models/foreign", "models/unpack", "export"},
     "onnx": {"export"},

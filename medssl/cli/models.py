@@ -1,5 +1,6 @@
 """Commands that make classifiers and show them: finetune, evaluate, pack, app, demo, synthesize."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,13 +10,20 @@ import typer
 from medssl.cli.base import AllowSeen, Config, DryRun, Overrides, ShowSettings, Workers, app, need
 from medssl.terminal import bar, print_settings, say, show
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
+
 
 @app.command()
 def finetune(
     config: Config = None,
     overrides: Overrides = None,
     encoder: Annotated[
-        Path | None, typer.Option("--encoder", help="A finished pretraining run.")
+        list[str] | None,
+        typer.Option(
+            "--encoder",
+            metavar="[NAME=]RUN",
+            help="A finished pretraining run. May be repeated with names, to compare starts.",
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="A decoded, split, labelled cohort.")
@@ -23,6 +31,9 @@ def finetune(
     out: Annotated[
         Path | None, typer.Option("--out", help="The run directory; new or empty.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where it stopped; finished trainings stay.")
+    ] = False,
     allow_seen: AllowSeen = False,
     settings: ShowSettings = False,
     dry_run: DryRun = False,
@@ -31,6 +42,8 @@ def finetune(
 
     Example: medssl finetune configs/finetune/probe.yaml target=finding --encoder runs/micle
     --data cohorts/a --out runs/finding
+
+    Several starts on the same labels: --encoder simclr=runs/simclr --encoder micle=runs/micle
     """
     from medssl.config import FinetuneConfig
     from medssl.loading import load, to_yaml
@@ -38,20 +51,52 @@ def finetune(
     if settings:
         print_settings(FinetuneConfig)
     resolved = load(FinetuneConfig, need(config, "CONFIG"), tuple(overrides or ()))
-    run_of, cohort = need(encoder, "--encoder"), need(data, "--data")
+    encoders, cohort = _named_runs(need(encoder, "--encoder")), need(data, "--data")
     from medssl.finetune import finetune as room
 
     if dry_run:
         say(to_yaml(resolved))
-        show("would run (nothing written):", room.plan(resolved, run_of, cohort))
+        show("would run (nothing written):", room.plan(resolved, encoders, cohort))
         return
     run = room.finetune(
-        resolved, run_of, cohort, need(out, "--out"), allow_seen=allow_seen, progress=_cell_line
+        resolved,
+        encoders,
+        cohort,
+        need(out, "--out"),
+        allow_seen=allow_seen,
+        resume=resume,
+        progress=_cell_line,
     )
     show(f"{run.path}: classifier, predictions and curve written", run.summary)
     from medssl.finetune.curve import as_text
 
-    say(as_text(run.path / "curve.parquet"))
+    say(as_text(run.path))
+
+
+def _named_runs(words: list[str]) -> dict[str, Path]:
+    """Return runs by name from ``RUN`` or ``NAME=RUN``; a lone one is called pretrained.
+
+    Raises:
+        UsageError: two of one name, or a name that no file could carry.
+    """
+    from medssl.errors import UsageError
+
+    found: dict[str, Path] = {}
+    problems = []
+    for word in words:
+        name, mark, path = word.partition("=")
+        if not mark or Path(word).is_dir():
+            name, path = "pretrained", word
+        if not NAME.fullmatch(name):
+            problems.append(
+                f"--encoder {word}: a name has letters, digits, . _ + or - (at most 40)."
+            )
+        if name in found:
+            problems.append(f"--encoder {word}: a second {name!r}; name them NAME=RUN.")
+        found[name] = Path(path)
+    if problems:
+        raise UsageError(problems, "E-NAMES")
+    return found
 
 
 def _cell_line(text: str) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from medssl.config.base import MAX_SEED, LabelText, Precision, Settings
+from medssl.config.pretraining import ForeignConfig
 from medssl.config.views import ViewsConfig
 
 
@@ -24,12 +25,27 @@ class FullConfig(Settings):
     """Images per step."""
     lr: float = Field(1e-3, gt=0)
     """Peak learning rate (AdamW) of the head; the encoder's is times encoder_lr."""
+    try_lr: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Further peak rates to try; every cell keeps the one best on the validation patients."""
     encoder_lr: float = Field(0.3, gt=0, le=1)
     """Factor on the encoder's learning rate when it starts from pretraining."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Further factor per layer towards the pixels, when it starts from pretraining."""
+    linear_first: bool = False
+    """Begin with the logistic probe's head instead of a random one (Kumar et al. 2022)."""
+    smoothing: float = Field(0.0, ge=0, lt=1)
+    """Label smoothing."""
+    average: float = Field(0.0, ge=0, lt=1)
+    """Keep a moving average of the weights with this decay per step; 0: the last weights."""
     weight_decay: float = Field(1e-2, ge=0)
     """Decay of weights."""
     precision: Precision = "32"
     """Arithmetic of the forward pass."""
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Return every peak rate to try, once."""
+        return tuple(dict.fromkeys((self.lr, *self.try_lr)))
 
 
 class FinetuneConfig(Settings):
@@ -45,8 +61,13 @@ class FinetuneConfig(Settings):
     """Further label budgets, as numbers of training patients (about: classes keep their shares)."""
     seeds: int = Field(5, ge=1)
     """Draws per budget; the same draws for every initialisation."""
-    modes: tuple[Literal["linear", "knn"], ...] = ("linear", "knn")
-    """Classifiers on frozen features."""
+    modes: tuple[Literal["linear", "ridge", "knn"], ...] = ("linear", "knn")
+    """Classifiers on frozen features: logistic, ridge (its penalty chosen by left-out labelled
+    patients), nearest neighbours."""
+    balance: bool = False
+    """Weigh classes equally in the logistic probe and in full fine-tuning."""
+    foreign: ForeignConfig | None = None
+    """Also start from a local file of outside weights, in the first encoder's network."""
     baseline: bool = True
     """Also run everything from random weights, on the identical draws."""
     pixels: bool = True

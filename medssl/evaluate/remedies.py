@@ -91,7 +91,7 @@ def read_fold(run: Path, answers: Answers, table: pa.Table) -> Fold:
     patients = {
         (r["init"], r["mode"], r["budget"]): float(r["patients"])
         for r in curve
-        if r.get("init") is not None
+        if r.get("value") is not None
     }
     places, scores = _cells(test, place, classes)
     return Fold(places, patients, scores)

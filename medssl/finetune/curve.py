@@ -1,142 +1,108 @@
-"""Label efficiency: every initialisation, mode, budget and draw on the identical labels."""
+"""Label efficiency from the grid's cells: points, differences between starts, labels to match."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from medssl.config import FinetuneConfig
-from medssl.finetune.probe import FloatArray, IntArray, fit_linear, softmax
-from medssl.finetune.task import Task, all_budgets, draws
-from medssl.finetune.tune import Labelled, Tuned, tune
-from medssl.models.encoder import Encoder
+from medssl.finetune.cells import Cell, Failed
+from medssl.finetune.probe import FloatArray
+from medssl.finetune.starts import PIXELS, SCRATCH
+from medssl.finetune.task import Task, all_budgets
 from medssl.stats import counted
-from medssl.stats.bootstrap import Patients, Statistic, difference, intervals
-from medssl.stats.metrics import auroc, macro_auroc
-from medssl.stats.probes import knn_scores
-from medssl.store import Store
+from medssl.stats.bootstrap import Interval, Patients, Statistic, draws, interval_of, two_sided_p
+from medssl.stats.matching import Match, Resampled, labels_to_match
+from medssl.stats.probes import macro_statistic
 
-PRETRAINED, BASELINE, PIXELS = "pretrained", "scratch", "pixels"
-Progress = Callable[[str], None]
+Key = tuple[str, str, float]
 
 
 @dataclass(frozen=True)
-class Start:
-    """One initialisation: its encoder (None for raw pixels) and its features of the pictures."""
-
-    name: str
-    encoder: Encoder | None
-    features: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One trained classifier of the grid.
+class Scored:
+    """The grid on the test patients, every resample drawn once.
 
     Attributes:
-        init, mode, budget, seed: where it stands.
-        patients, images: how many labels it saw.
-        scores: float64 ``[n, K]`` for every picture of the task.
-        model: what can be kept of it; None for kNN.
+        groups: rows of each test patient.
+        cells: cells of every start, mode and budget.
+        mean: the mean of one statistic per cell.
+        resampled: every cell in every resample.
     """
 
-    init: str
-    mode: str
-    budget: float
-    seed: int
-    patients: int
-    images: int
-    scores: FloatArray
-    model: Any
+    groups: Patients
+    cells: dict[Key, list[Cell]]
+    mean: dict[Key, Statistic]
+    resampled: dict[Key, Resampled]
+
+    def drawn(self, key: Key) -> FloatArray:
+        """Return the mean over draws in every resample, float64 ``[B]``."""
+        return np.asarray(self.resampled[key].drawn.mean(axis=0), dtype=np.float64)
+
+    def interval(self, key: Key) -> Interval:
+        """Return the interval of one point."""
+        return interval_of(self.mean[key], self.groups, self.drawn(key))
+
+    def apart(self, a: Key, b: Key) -> tuple[Interval, float | None]:
+        """Return the interval of the difference a - b and its two-sided p."""
+        gap = self.drawn(a) - self.drawn(b)
+        mean = counted.weighted_sum([(1, self.mean[a]), (-1, self.mean[b])])
+        interval = interval_of(mean, self.groups, gap)
+        return interval, None if interval.lower is None else two_sided_p(gap)
 
 
-def score(task: Task, places: IntArray, scores: FloatArray) -> float | None:
-    """Return AUROC of the positive class, or the macro mean over classes."""
-    if len(task.classes) == 2:
-        return auroc(task.codes[places] == 1, scores[places, 1])
-    return macro_auroc(task.codes[places], scores[places])
+def scored(task: Task, grid: Iterable[Cell], config: FinetuneConfig) -> Scored:
+    """Score every cell on the test patients, and in every resample of them.
 
-
-def cells(
-    task: Task,
-    starts: list[Start],
-    store: Store,
-    normal: tuple[float, float],
-    config: FinetuneConfig,
-    progress: Progress | None = None,
-) -> Iterator[Cell]:
-    """Train the whole grid, one cell after the other."""
-    for seed in range(config.seeds):
-        drawn = draws(task, all_budgets(task, config), seed=config.seed * 1000 + seed)
-        for budget, places in drawn.items():
-            if places is None:
-                continue
-            for start in starts:
-                if progress is not None:
-                    progress(f"{start.name}, {budget:.4g} %, draw {seed + 1} of {config.seeds}")
-                yield from _probes(task, start, places, config, (budget, seed))
-                full = budget in config.full.budgets and seed < config.full.seeds
-                if full and start.encoder is not None:
-                    yield _full(task, start, places, store, normal, config, (budget, seed))
-
-
-def _probes(
-    task: Task, start: Start, places: IntArray, config: FinetuneConfig, where: tuple[float, int]
-) -> Iterator[Cell]:
-    features, codes = start.features[places], task.codes[places]
-    patients = len(set(task.patient[places]))
-    for mode in config.modes:
-        model = None
-        if mode == "linear":
-            model = fit_linear(features, codes, len(task.classes), config.penalty)
-            scores = softmax(model.logits(start.features))
-        else:
-            scores = knn_scores(
-                features, codes, len(task.classes), start.features, config.neighbours
-            )
-        yield Cell(start.name, mode, *where, patients, len(places), scores, model)
-
-
-def _full(
-    task: Task,
-    start: Start,
-    places: IntArray,
-    store: Store,
-    normal: tuple[float, float],
-    config: FinetuneConfig,
-    where: tuple[float, int],
-) -> Cell:
-    labelled = Labelled(task.rows[places], task.codes[places], len(task.classes))
-    seed = config.seed * 1000 + where[1]
-    assert start.encoder is not None  # noqa: S101
-    model: Tuned = tune(
-        start.encoder, start.name == PRETRAINED, store, labelled, normal, config, seed
-    )
-    # The training pictures' scores are never reported; skipping them saves most of the time.
-    held = np.flatnonzero(task.split != "train")
-    scores = np.full((len(task.rows), len(task.classes)), np.nan)
-    scores[held] = softmax(model.logits(store, task.rows[held], *normal))
-    patients = len(set(task.patient[places]))
-    return Cell(start.name, "full", *where, patients, len(places), scores, model)
-
-
-def points(task: Task, grid: list[Cell], config: FinetuneConfig) -> list[dict[str, Any]]:
-    """Return one row per initialisation, mode and budget: the mean over draws on test patients.
-
-    Intervals resample patients and keep the draws; ``difference`` is against the baseline on the
-    same draws and the same resampled patients. Budgets that could not be drawn are rows without
-    numbers.
+    Intervals resample patients and keep the draws of labels.
     """
     test = task.at("test")
-    groups: dict[tuple[str, str, float], list[Cell]] = {}
+    groups = Patients.of(task.patient[test])
+    found: dict[Key, list[Cell]] = {}
     for cell in grid:
-        groups.setdefault((cell.init, cell.mode, cell.budget), []).append(cell)
-    rows = [_point(task, test, key, groups, config) for key in sorted(groups)]
-    reached = {key[2] for key in groups}
+        where = cell.where
+        found.setdefault((where.init, where.mode, where.budget), []).append(cell)
+    found = dict(sorted(found.items()))
+    parts = {
+        key: [macro_statistic(task.codes[test], c.scores[test], groups) for c in group]
+        for key, group in found.items()
+    }
+    mean = {k: counted.weighted_sum([(1 / len(p), s) for s in p]) for k, p in parts.items()}
+    named = {f"{i} {k}": s for i, some in enumerate(parts.values()) for k, s in enumerate(some)}
+    drawn = draws(named, groups, resamples=config.resamples, seed=config.seed)
+    whole = np.ones((1, groups.count), np.int64)
+    resampled = {
+        key: Resampled(
+            np.array([float(s(whole)[0]) for s in some]),
+            np.stack([drawn[f"{i} {k}"] for k in range(len(some))]),
+        )
+        for i, (key, some) in enumerate(parts.items())
+    }
+    return Scored(groups, found, mean, resampled)
+
+
+def points(
+    task: Task, found: Scored, failed: list[Failed], config: FinetuneConfig
+) -> list[dict[str, Any]]:
+    """Return one row per initialisation, mode and budget: the mean over draws on test patients.
+
+    ``difference`` is against random weights on the same draws and the same resampled patients.
+    Budgets that could not be drawn, and points whose every cell failed, are rows without numbers.
+    """
+    rows = [_point(task, key, found) for key in found.cells]
+    lost: dict[Key, list[Failed]] = {}
+    for one in failed:
+        lost.setdefault((one.where.init, one.where.mode, one.where.budget), []).append(one)
+    for key, some in sorted(lost.items()):
+        words = f"{len(some)} of the draws failed: {some[0].sentence}"
+        row = next((r for r in rows if (r["init"], r["mode"], r["budget"]) == key), None)
+        if row is None:
+            rows.append(dict(zip(("init", "mode", "budget"), key, strict=True)) | {"note": words})
+        else:
+            row["note"] = " ".join(filter(None, (row["note"], words)))
+    reached = {row["budget"] for row in rows}
     for budget in all_budgets(task, config):
         if budget not in reached:
             few = "more patients than there are" if budget > 100 else "fewer patients than classes"
@@ -144,31 +110,9 @@ def points(task: Task, grid: list[Cell], config: FinetuneConfig) -> list[dict[st
     return rows
 
 
-def _mean_score(task: Task, test: IntArray, group: list[Cell], groups: Patients) -> Statistic:
-    parts = []
-    for cell in group:
-        codes, scores = task.codes[test], cell.scores[test]
-        one = (
-            counted.auroc(codes == 1, scores[:, 1], groups)
-            if len(task.classes) == 2
-            else counted.macro_auroc(codes, scores, groups)
-        )
-        parts.append((1 / len(group), one))
-    return counted.weighted_sum(parts)
-
-
-def _point(
-    task: Task,
-    test: IntArray,
-    key: tuple[str, str, float],
-    groups: dict[tuple[str, str, float], list[Cell]],
-    config: FinetuneConfig,
-) -> dict[str, Any]:
+def _point(task: Task, key: Key, found: Scored) -> dict[str, Any]:
     init, mode, budget = key
-    group = groups[key]
-    people = Patients.of(task.patient[test])
-    own = _mean_score(task, test, group, people)
-    interval = intervals({"": own}, people, resamples=config.resamples, seed=config.seed)[""]
+    group, interval = found.cells[key], found.interval(key)
     row: dict[str, Any] = {
         "init": init,
         "mode": mode,
@@ -182,34 +126,79 @@ def _point(
         "upper": interval.upper,
         "note": interval.note,
     }
-    base = groups.get((BASELINE, mode, budget))
-    if base is not None and init == PRETRAINED:
-        other = _mean_score(task, test, base, people)
-        gap = difference(own, other, people, resamples=config.resamples, seed=config.seed)
-        row |= {"difference": gap.interval.value, "difference_lower": gap.interval.lower}
-        row |= {"difference_upper": gap.interval.upper, "difference_p": gap.p}
+    base = (SCRATCH, mode, budget)
+    if base in found.cells and init not in {SCRATCH, PIXELS}:
+        row |= _gap("difference", *found.apart(key, base))
     return row
 
 
-def best(task: Task, grid: list[Cell]) -> Cell:
-    """Return the cell to keep: the largest budget, the score on validation patients deciding.
+def _gap(name: str, interval: Interval, p: float | None) -> dict[str, Any]:
+    ends = {f"{name}_lower": interval.lower, f"{name}_upper": interval.upper, f"{name}_p": p}
+    return {name: interval.value, **ends}
 
-    Only the pretrained initialisation is offered; the baselines are yardsticks.
+
+def differences(found: Scored) -> list[dict[str, Any]]:
+    """Return the paired difference of every two starts at every mode and budget."""
+    keys = list(found.cells)
+    rows = []
+    for a in keys:
+        for b in keys:
+            if a[0] < b[0] and a[1:] == b[1:]:
+                row = {"init": a[0], "against": b[0], "mode": a[1], "budget": a[2]}
+                rows.append(row | _gap("difference", *found.apart(a, b)))
+    return rows
+
+
+def matches(found: Scored, config: FinetuneConfig) -> list[tuple[dict[str, str], Match]]:
+    """Return how few labels each start needs for another's score with all of its labels.
+
+    Asked of every start and mode against every other start in the same mode, and against random
+    weights in whatever mode they were trained, full fine-tuning above all.
     """
-    val = task.at("val")
-    offered = [c for c in grid if c.model is not None and c.init == PRETRAINED]
-    largest = max(c.budget for c in offered)
-    final = [c for c in offered if c.budget == largest]
-    return max(final, key=lambda c: (score(task, val, c.scores) or 0.0, c.mode, -c.seed))
+    lines: dict[tuple[str, str], list[float]] = {}
+    for init, mode, budget in found.cells:
+        lines.setdefault((init, mode), []).append(budget)
+    out = []
+    for own, budgets in lines.items():
+        for other, others in lines.items():
+            asked = own[0] != other[0] and (own[1] == other[1] or other == (SCRATCH, "full"))
+            if not asked or own[0] in {SCRATCH, PIXELS} or len(budgets) < 2:
+                continue
+            match = labels_to_match(
+                sorted(budgets),
+                [found.resampled[*own, b] for b in sorted(budgets)],
+                found.resampled[*other, max(others)],
+                seed=config.seed,
+            )
+            names = {"init": own[0], "mode": own[1], "against": other[0], "against_mode": other[1]}
+            out.append((names | {"against_budget": f"{max(others):g}"}, match))
+    return out
 
 
-def as_text(path: Path) -> str:
-    """Return a curve file as an aligned table for a terminal."""
-    rows = pq.read_table(path).to_pylist()
-    lines = [f"      {'start':<11}{'mode':<8}{'labels':>8}{'patients':>10}   score (95 % interval)"]
+def match_rows(found: list[tuple[dict[str, str], Match]]) -> list[dict[str, Any]]:
+    """Return matches as rows of a table, each with its sentence."""
+    return [names | asdict(match) | {"sentence": told(names, match)} for names, match in found]
+
+
+def told(names: dict[str, str], match: Match) -> str:
+    """Return a match as a sentence."""
+    own = f"{names['init']}, {names['mode']},"
+    share = "all labels" if names["against_budget"] == "100" else f"{names['against_budget']} %"
+    other = f"{names['against']}, {names['against_mode']}, with {share}"
+    return match.sentence(own, other)
+
+
+def as_text(run: Path) -> str:
+    """Return a run's curve as an aligned table for a terminal, and its matches as sentences."""
+    rows = pq.read_table(run / "curve.parquet").to_pylist()
+    wide = max([9, *(len(r["init"]) for r in rows if r.get("init"))]) + 2
+    lines = [
+        f"      {'start':<{wide}}{'mode':<8}{'labels':>8}{'patients':>10}   score (95 % interval)"
+    ]
     for row in rows:
         if row.get("value") is None:
-            lines.append(f"      {'':<19}{row['budget']:>7.4g}%   {row.get('note')}")
+            start = f"      {row.get('init') or '':<{wide}}{row.get('mode') or '':<8}"
+            lines.append(f"{start}{row['budget']:>7.4g}%   {row.get('note')}")
             continue
         text = f"{row['value']:.3f}"
         if row["lower"] is not None:
@@ -217,8 +206,9 @@ def as_text(path: Path) -> str:
         if row.get("difference_lower") is not None:
             low, high = row["difference_lower"], row["difference_upper"]
             text += f"   against scratch {row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
-        head = (
-            f"      {row['init']:<11}{row['mode']:<8}{row['budget']:>7.4g}%{row['patients']:>10}   "
-        )
+        head = f"      {row['init']:<{wide}}{row['mode']:<8}{row['budget']:>7.4g}%{row['patients']:>10}   "
         lines.append(head + text)
+    if (run / "matches.parquet").is_file():
+        said = pq.read_table(run / "matches.parquet").to_pylist()
+        lines += ["", *(f"      {row['sentence']}" for row in said)]
     return "\n".join(lines)

@@ -38,7 +38,9 @@ def softmax(logits: FloatArray) -> FloatArray:
     return out
 
 
-def fit_linear(features: Features, codes: IntArray, classes: int, penalty: float) -> Linear:
+def fit_linear(
+    features: Features, codes: IntArray, classes: int, penalty: float, *, balance: bool = False
+) -> Linear:
     """Fit a multinomial logistic regression on standardised features.
 
     Args:
@@ -46,10 +48,12 @@ def fit_linear(features: Features, codes: IntArray, classes: int, penalty: float
         codes: class codes ``[n]``, every class present.
         classes: K.
         penalty: L2 penalty on the weights of standardised features (scikit-learn's 1/C).
+        balance: weigh classes equally.
     """
     mean, deviation = features.mean(0), features.std(0)
     scale = np.where(deviation > LEAST_DEVIATION, deviation, 1.0)
-    model = LogisticRegression(C=1 / penalty, max_iter=2000, tol=1e-5)
+    share = "balanced" if balance else None
+    model = LogisticRegression(C=1 / penalty, max_iter=2000, tol=1e-5, class_weight=share)
     model.fit((features - mean) / scale, codes)
     weight, bias = model.coef_, model.intercept_
     if classes == 2:

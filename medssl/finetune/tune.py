@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from medssl import views as views_room
-from medssl.config import FinetuneConfig
+from medssl.config import FinetuneConfig, FullConfig
 from medssl.errors import NumericalStopError
+from medssl.finetune.probe import Linear
+from medssl.finetune.starts import Start
+from medssl.models.depths import depths
 from medssl.models.embed import device, embed, to_unit
 from medssl.models.encoder import Encoder
 from medssl.models.heads import LinearHead
@@ -39,6 +43,10 @@ class Tuned:
             out: FloatArray = self.head.cpu()(features).double().numpy()
         return out
 
+    def module(self) -> nn.ModuleDict:
+        """Return both as one module, as they are written."""
+        return nn.ModuleDict({"encoder": self.encoder.cpu(), "head": self.head.cpu()})
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -49,79 +57,126 @@ class Labelled:
     classes: int
 
 
+def head_of(probe: Linear) -> LinearHead:
+    """Return a probe as a head, float32."""
+    head = LinearHead(probe.weight.shape[1], len(probe.bias))
+    with torch.no_grad():
+        head.linear.weight.copy_(torch.from_numpy(probe.weight))
+        head.linear.bias.copy_(torch.from_numpy(probe.bias))
+    return head
+
+
 def tune(
-    start: Encoder,
-    pretrained: bool,
-    store: Store,
+    start: Start,
     labelled: Labelled,
-    normal: tuple[float, float],
     config: FinetuneConfig,
     seed: int,
+    *,
+    rate: float,
+    probe: Linear | None = None,
 ) -> Tuned:
-    """Train a copy of an encoder and a new head.
+    """Train a copy of an encoder and a head.
 
     Args:
-        start: left as it is.
-        pretrained: lowers the encoder's learning rate by ``full.encoder_lr``.
-        store: decoded pixels.
+        start: left as it is; if it was learned, ``full.encoder_lr`` and ``full.layer_decay`` slow it.
         labelled: what may be seen.
-        normal: mean and deviation of the pixels.
         config: settings.
         seed: order, views and head are functions of it.
+        rate: peak learning rate of the head.
+        probe: the head to begin with; None: a random one.
 
     Raises:
         NumericalStopError: a loss or a gradient that is not finite.
     """
     full, place = config.full, device()
-    encoder = copy.deepcopy(start).to(place)
+    encoder = copy.deepcopy(start.encoder)
+    assert encoder is not None  # noqa: S101
+    encoder = encoder.to(place)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = LinearHead(encoder.width, labelled.classes).to(place)
+        head = LinearHead(encoder.width, labelled.classes) if probe is None else head_of(probe)
+    head = head.to(place)
     batch = min(full.batch, len(labelled.rows))
-    per_epoch = math.ceil(len(labelled.rows) / batch)
-    total = max(full.steps_floor, full.epochs * per_epoch)
-    slower = full.encoder_lr if pretrained else 1.0
-    parts = [
-        {**group, "lr": full.lr * rate}
-        for module, rate in ((encoder, slower), (head, 1.0))
-        for group in optim.groups(module, full.weight_decay)
-    ]
-    optimizer = torch.optim.AdamW(parts, lr=full.lr)
+    total = max(full.steps_floor, full.epochs * math.ceil(len(labelled.rows) / batch))
+    parts = parameter_groups(encoder, full, rate, slow=start.learned)
+    parts += [{**g, "lr": rate} for g in optim.groups(head, full.weight_decay)]
+    optimizer = torch.optim.AdamW(parts, lr=rate)
     line = optim.schedule(optimizer, total, WARMUP)
-    encoder.train()
+    both = nn.ModuleDict({"encoder": encoder, "head": head})
+    average = copy.deepcopy(both) if full.average else None
+    weight = class_weight(labelled).to(place) if config.balance else None
+    both.train()
     for step in range(total):
-        loss = _step_loss(encoder, head, store, labelled, normal, config, (seed, step, batch))
+        where = f"full fine-tuning, step {step}"
+        views, codes = _batch(start, labelled, config, (seed, step, batch))
+        with torch.autocast(place.type, torch.bfloat16, enabled=full.precision == "bf16"):
+            logits = head(encoder(views))
+        loss = F.cross_entropy(logits.float(), codes, weight=weight, label_smoothing=full.smoothing)
         if not bool(torch.isfinite(loss)):
-            words = f"full fine-tuning, step {step}: the loss is not a number. Lower full.lr."
+            words = f"{where}: the loss is not a number. Lower full.lr."
             raise NumericalStopError(words, "E-NONFINITE")
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for part in (encoder, head):
-            optim.check_gradients(part, f"full fine-tuning, step {step}")
+            optim.check_gradients(part, where)
         optimizer.step()
         line.step()
-    return Tuned(encoder.eval(), head.eval())
+        if average is not None:
+            _follow(average, both, min(full.average, (1 + step) / (10 + step)))
+    kept = both if average is None else average
+    return Tuned(kept["encoder"].eval(), kept["head"].eval())  # type: ignore[arg-type]
 
 
-def _step_loss(
-    encoder: Encoder,
-    head: nn.Module,
-    store: Store,
-    labelled: Labelled,
-    normal: tuple[float, float],
-    config: FinetuneConfig,
-    where: tuple[int, int, int],
-) -> torch.Tensor:
+def parameter_groups(
+    encoder: Encoder, full: FullConfig, rate: float, *, slow: bool
+) -> list[dict[str, Any]]:
+    """Return the encoder's parameters by layer, with rates that fall towards the pixels.
+
+    Args:
+        encoder: whose parameters.
+        full: ``encoder_lr``, ``layer_decay`` and ``weight_decay``.
+        rate: the head's peak.
+        slow: whether both factors apply; otherwise every layer learns at the head's rate.
+    """
+    named = dict(encoder.named_parameters())
+    place, many = depths(encoder)
+    out = []
+    for depth in range(many):
+        own = nn.ParameterDict(
+            {n.replace(".", "/"): p for n, p in named.items() if place[n] == depth}
+        )
+        factor = full.encoder_lr * full.layer_decay ** (many - 1 - depth) if slow else 1.0
+        groups = optim.groups(own, full.weight_decay)
+        out += [{**g, "lr": rate * factor} for g in groups if g["params"]]
+    return out
+
+
+def class_weight(labelled: Labelled) -> torch.Tensor:
+    """Return float32 ``[K]``: the inverse share of every class, 1 on the average picture."""
+    counts = np.bincount(labelled.codes, minlength=labelled.classes)
+    return torch.from_numpy(len(labelled.codes) / (labelled.classes * counts)).float()
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """Move the average towards the module; statistics of norms are copied."""
+    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)
+    for old, new in zip(average.buffers(), module.buffers(), strict=True):
+        old.copy_(new)
+
+
+def _batch(
+    start: Start, labelled: Labelled, config: FinetuneConfig, where: tuple[int, int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return augmented pictures and class codes of one step."""
     seed, step, batch = where
     per_epoch = math.ceil(len(labelled.rows) / batch)
     epoch, turn = divmod(step, per_epoch)
     order = np.random.default_rng([seed, epoch]).permutation(len(labelled.rows))
     picked = np.resize(order, per_epoch * batch)[turn * batch : (turn + 1) * batch]
-    images = to_unit(store.planes(labelled.rows[picked])).to(device())
+    images = to_unit(start.store.planes(labelled.rows[picked])).to(device())
     u = views_room.uniforms(seed, epoch, 0, slice(turn * batch, turn * batch + len(picked)))
     how = views_room.sample(config.views, u, images.ndim - 2)
-    views = (views_room.apply(images, how, config.views) - normal[0]) / normal[1]
-    codes = torch.from_numpy(labelled.codes[picked]).to(device())
-    with torch.autocast(device().type, torch.bfloat16, enabled=config.full.precision == "bf16"):
-        logits = head(encoder(views))
-    return F.cross_entropy(logits.float(), codes)
+    mean, std = start.normal
+    views = (views_room.apply(images, how, config.views) - mean) / std
+    return views, torch.from_numpy(labelled.codes[picked]).to(device())

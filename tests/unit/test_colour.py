@@ -17,7 +17,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless, generat
 from medssl import decode, infer, looked, store
 from medssl.config import DecodeConfig, EncoderConfig, PretrainConfig
 from medssl.errors import UsageError
-from medssl.finetune.finetune import raw_pixels
+from medssl.finetune.starts import raw_pixels
 from medssl.formats import dicom_pixels, nifti, prepare, raster, tasks
 from medssl.formats.geometry import FormatError, Pixels
 from medssl.loading import validate

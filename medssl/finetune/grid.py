@@ -1,0 +1,143 @@
+"""The grid: every start, mode, budget and draw on the identical labels; one failure loses one cell."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+
+from medssl.config import FinetuneConfig
+from medssl.errors import DiskError, MedsslError, NothingUsableError, StoppedError
+from medssl.finetune import modes
+from medssl.finetune.cells import Cell, Failed, Shelf, Where
+from medssl.finetune.modes import Plan
+from medssl.finetune.probe import softmax
+from medssl.finetune.starts import Start
+from medssl.finetune.task import Task, all_budgets, draws
+from medssl.finetune.tune import Labelled, Tuned, tune
+from medssl.stats.probes import macro
+
+FULL = "full"
+KEEPABLE = ("linear", "ridge", FULL)
+Progress = Callable[[str], None]
+
+
+def cells(
+    task: Task,
+    starts: list[Start],
+    config: FinetuneConfig,
+    shelf: Shelf,
+    progress: Progress | None = None,
+) -> Iterator[Cell | Failed]:
+    """Train the whole grid, one cell after the other; full trainings that are on the shelf stay."""
+    leader: Cell | None = None
+    for plan in plans(task, starts, config):
+        if progress is not None:
+            words = (
+                f"{plan.start.name}, {plan.budget:.4g} %, draw {plan.seed + 1} of {config.seeds}"
+            )
+            progress(words)
+        for mode in config.modes:
+            yield _guarded(plan.where(mode), partial(modes.probe, task, plan, mode, config))
+        full = plan.budget in config.full.budgets and plan.seed < config.full.seeds
+        if not full or plan.start.encoder is None:
+            continue
+        found = _guarded(plan.where(FULL), partial(_full, task, plan, config, shelf, progress))
+        if isinstance(found, Cell) and plan.start.kept:
+            leader = _leading(task, found, leader, shelf)
+        yield found
+
+
+def plans(task: Task, starts: list[Start], config: FinetuneConfig) -> Iterator[Plan]:
+    """Yield every draw of every start that can be drawn, in the order of training."""
+    for seed in range(config.seeds):
+        drawn = draws(task, all_budgets(task, config), seed=config.seed * 1000 + seed)
+        for budget, places in drawn.items():
+            if places is not None:
+                yield from (Plan(start, budget, seed, places) for start in starts)
+
+
+def _guarded(where: Where, work: Callable[[], Cell]) -> Cell | Failed:
+    """Let a cell fail alone; a stop or a full disk ends them all."""
+    try:
+        return work()
+    except (StoppedError, DiskError):
+        raise
+    except MedsslError as error:
+        return Failed(where, " ".join(error.problems))
+    except (torch.OutOfMemoryError, MemoryError):
+        return Failed(where, "out of memory; lower full.batch.")
+
+
+def _full(
+    task: Task, plan: Plan, config: FinetuneConfig, shelf: Shelf, progress: Progress | None
+) -> Cell:
+    where, start = plan.where(FULL), plan.start
+    earlier = shelf.get(where, len(task.rows), len(task.classes))
+    if earlier is not None:
+        return earlier
+    if progress is not None:
+        progress(f"{start.name}, {plan.budget:.4g} %, draw {plan.seed + 1}: full fine-tuning")
+    patients = len(set(task.patient[plan.places]))
+    best: Cell | None = None
+    for rate in config.full.rates:
+        tuned = _tuned(task, plan, config, rate)
+        # The training pictures' scores are never reported; skipping them saves most of the time.
+        scores = np.full((len(task.rows), len(task.classes)), np.nan)
+        rows = task.rows[shelf.held]
+        scores[shelf.held] = softmax(tuned.logits(start.store, rows, *start.normal))
+        facts = {"lr": rate}
+        cell = Cell(where, patients, len(plan.places), scores, tuned, facts)
+        if best is None or validation(task, cell) > validation(task, best):
+            best = cell
+    assert best is not None  # noqa: S101
+    shelf.put(best, best.model.module() if start.kept else None)
+    return best
+
+
+def _tuned(task: Task, plan: Plan, config: FinetuneConfig, rate: float) -> Tuned:
+    start, places = plan.start, plan.places
+    assert start.encoder is not None  # noqa: S101
+    labelled = Labelled(task.rows[places], task.codes[places], len(task.classes))
+    probe = None
+    if config.full.linear_first:
+        probe = modes.linear(start.features[places], task.codes[places], len(task.classes), config)
+    seed = config.seed * 1000 + plan.seed
+    return tune(start, labelled, config, seed, rate=rate, probe=probe)
+
+
+def _leading(task: Task, cell: Cell, leader: Cell | None, shelf: Shelf) -> Cell:
+    """Return the better of two full cells; the weights of the other go."""
+    if leader is None:
+        return cell
+    worse, better = sorted((leader, cell), key=lambda c: rank(task, c))
+    shelf.drop_model(worse.where)
+    return better
+
+
+def validation(task: Task, cell: Cell) -> float:
+    """Return the score on validation patients; what cannot be computed is worst."""
+    val = task.at("val")
+    found = macro(task.codes[val], cell.scores[val])
+    return 0.0 if found is None else found
+
+
+def rank(task: Task, cell: Cell) -> tuple[float, float, str, int]:
+    """Return what decides which cell is kept: the largest budget, then validation patients."""
+    where = cell.where
+    return where.budget, validation(task, cell), where.mode, -where.seed
+
+
+def best(task: Task, grid: list[Cell], starts: list[Start]) -> Cell:
+    """Return the cell to keep: of a start that may be kept, by ``rank``.
+
+    Random weights and raw pixels are yardsticks and are never kept.
+
+    Raises:
+        NothingUsableError: no cell of a start that may be kept was trained.
+    """
+    kept = {s.name for s in starts if s.kept}
+    offered = [c for c in grid if c.where.init in kept and c.where.mode in KEEPABLE]
+    if not offered:
+        raise NothingUsableError("no classifier could be trained; see the curve.", "E-NOCELL")
+    return max(offered, key=lambda c: rank(task, c))

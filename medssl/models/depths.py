@@ -1,0 +1,28 @@
+"""How deep each parameter of an encoder lies: what layer-wise learning rates count."""
+
+import re
+from typing import Any
+
+from timm.models import group_parameters
+
+from medssl.models.encoder import Encoder
+
+STAGES = (r"^(conv1|bn1|norm1)", r"^layer1", r"^layer2", r"^layer3", r"^layer4")
+"""MONAI's ResNets, which have no grouping of their own."""
+
+
+def depths(encoder: Encoder) -> tuple[dict[str, int], int]:
+    """Return the layer of every parameter, 0 next to the pixels, and the number of layers.
+
+    timm's own grouping for its networks (a residual block or a transformer block is a layer), the
+    stages for MONAI's.
+    """
+    names = [n for n, _ in encoder.net.named_parameters()]
+    matcher: Any = getattr(encoder.net, "group_matcher", None)
+    if matcher is not None:
+        groups = group_parameters(encoder.net, matcher(coarse=False))
+        found = {name: int(k) for k, members in groups.items() for name in members}
+    else:
+        found = {n: next(k for k, s in enumerate(STAGES) if re.match(s, n)) for n in names}
+    last = max(found[n] for n in names)
+    return {f"net.{n}": min(found[n], last) for n in names}, last + 1
