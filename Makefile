@@ -49,7 +49,7 @@ bench-app: $(STAMP)  ## the review app in a real browser, on what make demo left
 	$(BIN)/python benchmarks/review_app.py $(DEMO)
 
 bench: $(STAMP)  ## ratios within one run; half an hour on a quiet machine
-	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/throughput.py --whole
 	$(BIN)/python benchmarks/stock_pipeline.py
 	$(BIN)/python benchmarks/views.py
 	$(BIN)/python benchmarks/scale.py

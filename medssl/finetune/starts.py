@@ -21,6 +21,7 @@ from medssl.store import STORED_MAX, Store, open_store
 PRETRAINED, SCRATCH, PIXELS, FOREIGN = "pretrained", "scratch", "pixels", "foreign"
 RESERVED = (SCRATCH, PIXELS, FOREIGN)
 PIXEL_SIDE = 16
+CHOSE = "decided by their labels which weights pretraining kept"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,13 @@ def read_sources(
     return found
 
 
-def check_unseen(seen: tuple[str, ...], patients: npt.NDArray[Any], *, allow: bool) -> int:
+def check_unseen(
+    seen: tuple[str, ...],
+    patients: npt.NDArray[Any],
+    *,
+    allow: bool,
+    how: str = "were seen in pretraining",
+) -> int:
     """Return how many of the patients an encoder was pretrained on.
 
     Raises:
@@ -110,7 +117,7 @@ def check_unseen(seen: tuple[str, ...], patients: npt.NDArray[Any], *, allow: bo
     known = len(digests & set(seen))
     if known and not allow:
         words = (
-            f"{known} of the {len(digests)} patients to be tested on were seen in pretraining, so the "
+            f"{known} of the {len(digests)} patients to be tested on {how}, so the "
             "figures would flatter the model. Use other patients, or pass --allow-seen-patients."
         )
         raise RefusedError(words, "E-LEAK")
@@ -135,9 +142,11 @@ def check_held(sources: list[Source], task: Task, *, allow: bool) -> int:
         RefusedError: see ``check_unseen`` and ``check_pictures``.
     """
     held = np.isin(task.split, ["val", "test"])
-    known = 0
+    known, test = 0, task.patient[task.split == "test"]
     for one in sources:
         known = max(known, check_unseen(one.card.seen, task.patient[held], allow=allow))
+        # Those whose labels chose its weights may choose again, and may not test.
+        known = max(known, check_unseen(one.card.chosen, test, allow=allow, how=CHOSE))
         if not allow:
             check_pictures(one.card, one.store, task.rows[held])
     return known

@@ -97,7 +97,7 @@ def write_classifier(
     labelled = {patient_digest(p) for p in task.patient[task.split != "test"]}
     shown = kept.start.store.picture_digests(task.rows[task.split != "test"])
     whole_card = asdict(card) | {
-        "seen": tuple(sorted(labelled | set(card.seen))),
+        "seen": tuple(sorted(labelled | set(card.seen) | set(card.chosen))),
         "pictures": tuple(sorted(set(card.pictures) | shown)),
         "site_keys": {**card.site_keys, **sites},
         "encoder": card.encoder.model_dump(),

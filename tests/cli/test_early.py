@@ -1,13 +1,18 @@
 """Known early: collapse ends a run, the best encoder is kept, and a worse one is rolled back."""
 
 import json
+import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import SMALL
 from safetensors.numpy import load_file
 
 from medssl import runs
 from medssl.cli import main
+from medssl.cohort import split as split_room
+from medssl.cohort.privacy import patient_digest
 from medssl.models import weights
 
 BASE = ["pretrain", "configs/pretrain/micle-cxr.yaml", *SMALL, "precision=32", "log_every=1"]
@@ -65,7 +70,35 @@ def test_probes_are_logged_and_choose(cohorts, tmp_path):
     assert measured[0]["step"] == 0
     assert all(0 <= x["ridge"] <= 1 and 0 <= x["knn"] <= 1 for x in measured)
     best = max(measured[1:], key=lambda x: x["ridge"])
-    assert runs.read(out).summary["kept_step"] == best["step"]
+    summary = runs.read(out).summary
+    assert summary["kept_step"] == best["step"]
+    assert summary["ridge"] == pytest.approx(best["ridge"], abs=1e-4)  # of the encoder that is kept
+    card, _ = weights.read_card(out)
+    place = split_room.read(cohorts / "hospital_a")
+    asked = {patient_digest(p) for p, where in place.items() if where == "val"}
+    assert card.chosen
+    assert set(card.chosen) <= asked
+    assert not set(card.chosen) & set(card.seen)
+
+
+def test_who_chose_an_encoder_may_not_test_it(cohorts, tmp_path, capsys):
+    """The same split tests other patients; a new one would test those who chose."""
+    out, twin = tmp_path / "run", tmp_path / "twin"
+    shutil.copytree(cohorts / "hospital_a", twin)
+    more = ("watch.target=finding", "watch.keep=ridge", "watch.every=1", "duration={epochs: 1}")
+    assert main(words(cohorts, out, *more)) == 0
+    card, _ = weights.read_card(out)
+    split = pq.read_table(twin / "split.parquet")
+    chose = [patient_digest(p) in card.chosen for p in split.column("patient_id").to_pylist()]
+    moved = [
+        "test" if c else s for c, s in zip(chose, split.column("split").to_pylist(), strict=True)
+    ]
+    where = split.column_names.index("split")
+    pq.write_table(split.set_column(where, "split", pa.array(moved)), twin / "split.parquet")
+    line = ["finetune", "configs/finetune/probe.yaml", "target=finding", "--encoder", str(out)]
+    capsys.readouterr()
+    assert main([*line, "--data", str(twin), "--out", str(tmp_path / "bad")]) == 4
+    assert "decided by their labels which weights" in capsys.readouterr().err
 
 
 def test_the_guard_rolls_back_what_got_worse(cohorts, simclr_run, tmp_path, capsys):
