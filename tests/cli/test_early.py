@@ -89,10 +89,8 @@ def test_who_chose_an_encoder_may_not_test_it(cohorts, tmp_path, capsys):
     assert main(words(cohorts, out, *more)) == 0
     card, _ = weights.read_card(out)
     split = pq.read_table(twin / "split.parquet")
-    chose = [patient_digest(p) in card.chosen for p in split.column("patient_id").to_pylist()]
-    moved = [
-        "test" if c else s for c, s in zip(chose, split.column("split").to_pylist(), strict=True)
-    ]
+    names, moved = split.column("patient_id").to_pylist(), split.column("split").to_pylist()
+    moved[next(k for k, p in enumerate(names) if patient_digest(p) in card.chosen)] = "test"
     where = split.column_names.index("split")
     pq.write_table(split.set_column(where, "split", pa.array(moved)), twin / "split.parquet")
     line = ["finetune", "configs/finetune/probe.yaml", "target=finding", "--encoder", str(out)]
