@@ -27,7 +27,7 @@ LAYERS = [
     {"train"},
     {"finetune"},
     {"infer"},
-    {"export", "external", "looked", "preview"},
+    {"export", "external", "looked", "preview", "suggest"},
     {"demo", "serve", "sbatch", "terminal", "exits"},
     {"cli"},
 ]

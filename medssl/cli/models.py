@@ -105,6 +105,46 @@ def _cell_line(text: str) -> None:
 
 
 @app.command()
+def suggest(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A finished finetune run, or a pretraining run.")
+    ],
+    data: Annotated[Path | None, typer.Option("--data", help="A decoded cohort.")] = None,
+    patients: Annotated[int, typer.Option(help="How many patients to name.", min=1)] = 20,
+    target: Annotated[
+        str | None, typer.Option(help="The label; required with a pretraining run.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="A CSV file; new.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw.", min=0)] = 0,
+) -> None:
+    """Name the unlabelled patients whose labels would teach most: unsure, and unlike one another.
+
+    Example: medssl suggest runs/finding --data cohorts/a --patients 20 --out next.csv
+
+    Before any label there is: medssl suggest runs/micle --target finding --data cohorts/a
+    """
+    cohort = need(data, "--data")
+    from medssl import suggest as room
+    from medssl.errors import RefusedError
+    from medssl.files import write_csv
+
+    if out is not None and out.exists():
+        raise RefusedError(
+            f"{out}: there already; nothing was written. Use another --out.", "E-NOTEMPTY"
+        )
+    found = room.suggest(run, cohort, patients, target=target, seed=seed)
+    names = ("rank", "patient_id", "pictures", "unsure")
+    rows = [(s.rank, s.patient, s.pictures, "" if s.unsure is None else s.unsure) for s in found]
+    if out is not None:
+        write_csv(out, names, rows)
+        say(f"{out}: {len(found)} patients to label next, by pseudonym")
+        return
+    say(f"{names[0]:>6}  {names[1]:<20}{names[2]:>9}{names[3]:>9}")
+    for rank, patient, pictures, unsure in rows:
+        say(f"{rank:>6}  {patient:<20}{pictures:>9}{unsure:>9}")
+
+
+@app.command()
 def evaluate(
     model: Annotated[
         Path | None,

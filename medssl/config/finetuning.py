@@ -8,6 +8,8 @@ from medssl.config.base import MAX_SEED, LabelText, Precision, Settings
 from medssl.config.pretraining import ForeignConfig
 from medssl.config.views import ViewsConfig
 
+Mode = Literal["linear", "ridge", "knn", "attention", "pseudo", "distilled"]
+
 
 class FullConfig(Settings):
     """Full fine-tuning, beside the frozen probes."""
@@ -33,6 +35,9 @@ class FullConfig(Settings):
     """Further factor per layer towards the pixels, when it starts from pretraining."""
     linear_first: bool = False
     """Begin with the logistic probe's head instead of a random one (Kumar et al. 2022)."""
+    distil: bool = False
+    """Also train a student, from the same start, on what the tuned network says of all training
+    pictures without a label in the draw (SimCLRv2)."""
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Label smoothing."""
     average: float = Field(0.0, ge=0, lt=1)
@@ -55,19 +60,27 @@ class FinetuneConfig(Settings):
     """Column of the label table."""
     positive: LabelText | None = None
     """For a two-class target, the value that counts as positive; default: the last in order."""
+    order: tuple[LabelText, ...] = ()
+    """For a graded target, its values from the least; the linear probe and full fine-tuning then share
+    one direction over all steps, and the score is the mean AUROC over cut points."""
     budgets: tuple[float, ...] = (1, 5, 10, 50, 100)
     """Label budgets, in percent of the training patients; nested."""
     patients: tuple[Annotated[int, Field(ge=2)], ...] = ()
     """Further label budgets, as numbers of training patients (about: classes keep their shares)."""
     seeds: int = Field(5, ge=1)
     """Draws per budget; the same draws for every initialisation."""
-    modes: tuple[Literal["linear", "ridge", "knn"], ...] = ("linear", "knn")
-    """Classifiers on frozen features: logistic, ridge (its penalty chosen by left-out labelled
-    patients), nearest neighbours."""
+    modes: tuple[Mode, ...] = ("linear", "knn")
+    """Classifiers on frozen features: logistic (linear), ridge with a penalty chosen by left-out
+    labelled patients, nearest neighbours, attention over a patient's pictures; pseudo and distilled
+    also learn from the training patients whose labels are outside the budget."""
+    agreement: float = Field(0.9, gt=0, le=1)
+    """A pseudo-label is kept where five teachers agree and their mean chance is at least this."""
     balance: bool = False
     """Weigh classes equally in the logistic probe and in full fine-tuning."""
     foreign: ForeignConfig | None = None
     """Also start from a local file of outside weights, in the first encoder's network."""
+    patient_level: tuple[Literal["mean", "max"], ...] = ()
+    """Also judge patients by all their pictures: the mean of the scores, or the highest."""
     baseline: bool = True
     """Also run everything from random weights, on the identical draws."""
     pixels: bool = True
@@ -88,6 +101,14 @@ class FinetuneConfig(Settings):
     seed: int = Field(0, ge=0, le=MAX_SEED // 1000)
     """Draws of labels and initial weights are functions of it."""
 
+    @property
+    def levels(self) -> tuple[Literal["patient mean", "patient max"], ...]:
+        """Return the levels above pictures that are judged."""
+        both: tuple[Literal["patient mean", "patient max"], ...] = ("patient mean", "patient max")
+        return tuple(
+            level for level in both if level.removeprefix("patient ") in self.patient_level
+        )
+
     @model_validator(mode="after")
     def _budgets(self) -> "FinetuneConfig":
         for budget in (*self.budgets, *self.full.budgets):
@@ -95,6 +116,8 @@ class FinetuneConfig(Settings):
                 raise ValueError(f"a budget is a percentage in (0, 100] (got {budget})")
         if not (self.budgets or self.patients) or not self.modes:
             raise ValueError("budgets (or patients) and modes must not be empty")
+        if self.order and self.positive is not None:
+            raise ValueError("order says which value is highest; leave out positive")
         if not set(self.full.budgets) <= set(self.budgets):
             raise ValueError(f"full.budgets {self.full.budgets} must be among budgets")
         return self

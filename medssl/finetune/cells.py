@@ -28,7 +28,7 @@ class Where:
     @property
     def file(self) -> str:
         """Return its name on disk."""
-        return f"{self.init}-{self.mode}-{self.budget:g}-{self.seed}"
+        return f"{self.init}-{self.mode.replace(' ', '-')}-{self.budget:g}-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Cell:
         where: its place.
         patients, images: how many labels it saw.
         scores: float64 ``[n, K]`` for every picture of the task; NaN where nothing asks for them.
-        model: what can be kept of it; None for kNN and for cells of an earlier call.
+        model: a linear probe; None for kNN, and for what lies on the shelf.
         facts: what was chosen on the way (a rate, a penalty), for the curve.
     """
 

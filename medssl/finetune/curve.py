@@ -10,15 +10,16 @@ import pyarrow.parquet as pq
 
 from medssl.config import FinetuneConfig
 from medssl.finetune.cells import Cell, Failed
+from medssl.finetune.levels import Asked, Level, asked, pooled
 from medssl.finetune.probe import FloatArray
 from medssl.finetune.starts import PIXELS, SCRATCH
 from medssl.finetune.task import Task, all_budgets
 from medssl.stats import counted
 from medssl.stats.bootstrap import Interval, Patients, Statistic, draws, interval_of, two_sided_p
 from medssl.stats.matching import Match, Resampled, labels_to_match
-from medssl.stats.probes import macro_statistic
+from medssl.stats.probes import score_statistic
 
-Key = tuple[str, str, float]
+Key = tuple[str, str, float, Level]
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,16 @@ class Scored:
     """The grid on the test patients, every resample drawn once.
 
     Attributes:
-        groups: rows of each test patient.
-        cells: cells of every start, mode and budget.
+        groups: the test patients.
+        cells: cells of every start, mode and budget, at every level.
+        left_out: per level, patients whose pictures carry different answers.
         mean: the mean of one statistic per cell.
         resampled: every cell in every resample.
     """
 
     groups: Patients
     cells: dict[Key, list[Cell]]
+    left_out: dict[Level, int]
     mean: dict[Key, Statistic]
     resampled: dict[Key, Resampled]
 
@@ -59,14 +62,17 @@ def scored(task: Task, grid: Iterable[Cell], config: FinetuneConfig) -> Scored:
     Intervals resample patients and keep the draws of labels.
     """
     test = task.at("test")
-    groups = Patients.of(task.patient[test])
+    levels: tuple[Level, ...] = ("image", *config.levels)
+    items = {level: asked(task, test, level) for level in levels}
+    groups = items["image"].groups
     found: dict[Key, list[Cell]] = {}
     for cell in grid:
         where = cell.where
-        found.setdefault((where.init, where.mode, where.budget), []).append(cell)
-    found = dict(sorted(found.items()))
+        for level in levels:
+            found.setdefault((where.init, where.mode, where.budget, level), []).append(cell)
+    found = dict(sorted(found.items(), key=lambda one: (levels.index(one[0][3]), one[0])))
     parts = {
-        key: [macro_statistic(task.codes[test], c.scores[test], groups) for c in group]
+        key: [_statistic(task, items[key[3]], c.scores[test], key[3]) for c in group]
         for key, group in found.items()
     }
     mean = {k: counted.weighted_sum([(1 / len(p), s) for s in p]) for k, p in parts.items()}
@@ -80,7 +86,13 @@ def scored(task: Task, grid: Iterable[Cell], config: FinetuneConfig) -> Scored:
         )
         for i, (key, some) in enumerate(parts.items())
     }
-    return Scored(groups, found, mean, resampled)
+    left_out = {level: one.left_out for level, one in items.items()}
+    return Scored(groups, found, left_out, mean, resampled)
+
+
+def _statistic(task: Task, items: Asked, scores: FloatArray, level: Level) -> Statistic:
+    own = pooled(items, scores, level)
+    return score_statistic(items.codes, own, items.groups, ordered=task.ordered)
 
 
 def points(
@@ -92,14 +104,15 @@ def points(
     Budgets that could not be drawn, and points whose every cell failed, are rows without numbers.
     """
     rows = [_point(task, key, found) for key in found.cells]
-    lost: dict[Key, list[Failed]] = {}
+    lost: dict[tuple[str, str, float], list[Failed]] = {}
     for one in failed:
         lost.setdefault((one.where.init, one.where.mode, one.where.budget), []).append(one)
     for key, some in sorted(lost.items()):
         words = f"{len(some)} of the draws failed: {some[0].sentence}"
         row = next((r for r in rows if (r["init"], r["mode"], r["budget"]) == key), None)
         if row is None:
-            rows.append(dict(zip(("init", "mode", "budget"), key, strict=True)) | {"note": words})
+            names = ("init", "mode", "budget", "level")
+            rows.append(dict(zip(names, (*key, "image"), strict=True)) | {"note": words})
         else:
             row["note"] = " ".join(filter(None, (row["note"], words)))
     reached = {row["budget"] for row in rows}
@@ -111,22 +124,25 @@ def points(
 
 
 def _point(task: Task, key: Key, found: Scored) -> dict[str, Any]:
-    init, mode, budget = key
+    init, mode, budget, level = key
     group, interval = found.cells[key], found.interval(key)
     row: dict[str, Any] = {
         "init": init,
         "mode": mode,
         "budget": budget,
+        "level": level,
         "draws": len(group),
         "patients": int(np.mean([c.patients for c in group])),
         "images": int(np.mean([c.images for c in group])),
-        "metric": "auroc" if len(task.classes) == 2 else "macro_auroc",
+        "metric": task.metric,
         "value": interval.value,
         "lower": interval.lower,
         "upper": interval.upper,
         "note": interval.note,
     }
-    base = (SCRATCH, mode, budget)
+    if found.left_out[level]:
+        row["note"] = f"{found.left_out[level]} patients whose pictures disagree left out."
+    base: Key = (SCRATCH, mode, budget, level)
     if base in found.cells and init not in {SCRATCH, PIXELS}:
         row |= _gap("difference", *found.apart(key, base))
     return row
@@ -144,7 +160,7 @@ def differences(found: Scored) -> list[dict[str, Any]]:
     for a in keys:
         for b in keys:
             if a[0] < b[0] and a[1:] == b[1:]:
-                row = {"init": a[0], "against": b[0], "mode": a[1], "budget": a[2]}
+                row = {"init": a[0], "against": b[0], "mode": a[1], "budget": a[2], "level": a[3]}
                 rows.append(row | _gap("difference", *found.apart(a, b)))
     return rows
 
@@ -156,7 +172,9 @@ def matches(found: Scored, config: FinetuneConfig) -> list[tuple[dict[str, str],
     weights in whatever mode they were trained, full fine-tuning above all.
     """
     lines: dict[tuple[str, str], list[float]] = {}
-    for init, mode, budget in found.cells:
+    for init, mode, budget, level in found.cells:
+        if level != "image":
+            continue
         lines.setdefault((init, mode), []).append(budget)
     out = []
     for own, budgets in lines.items():
@@ -166,8 +184,8 @@ def matches(found: Scored, config: FinetuneConfig) -> list[tuple[dict[str, str],
                 continue
             match = labels_to_match(
                 sorted(budgets),
-                [found.resampled[*own, b] for b in sorted(budgets)],
-                found.resampled[*other, max(others)],
+                [found.resampled[*own, b, "image"] for b in sorted(budgets)],
+                found.resampled[*other, max(others), "image"],
                 seed=config.seed,
             )
             names = {"init": own[0], "mode": own[1], "against": other[0], "against_mode": other[1]}
@@ -203,6 +221,8 @@ def as_text(run: Path) -> str:
         text = f"{row['value']:.3f}"
         if row["lower"] is not None:
             text += f" ({row['lower']:.3f} to {row['upper']:.3f})"
+        if row.get("level", "image") != "image":
+            text += f"   by {row['level']}"
         if row.get("difference_lower") is not None:
             low, high = row["difference_lower"], row["difference_upper"]
             text += f"   against scratch {row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"

@@ -16,6 +16,7 @@ from medssl.evaluate import attributes
 from medssl.finetune import curve as curve_room
 from medssl.finetune import written
 from medssl.finetune.cells import FOLDER, Cell, Failed, Shelf
+from medssl.finetune.figure import write_figure
 from medssl.finetune.grid import KEEPABLE, Progress, best, cells
 from medssl.finetune.starts import Source, check_held, make_starts, read_sources
 from medssl.finetune.task import Task, all_budgets, draws, make_task
@@ -70,6 +71,7 @@ def finetune(
         scored = curve_room.scored(task, grid, config)
         rows = curve_room.points(task, scored, failed, config)
         written.write_table(out / "curve.parquet", rows)
+        write_figure(out / "curve.svg", rows, str(rows[0]["metric"]))
         _write_comparisons(out, scored, config)
         kept = written.keep(best(task, grid, starts), starts, task, shelf)
         sha = written.write_classifier(out, kept, task, config, manifest.sites)

@@ -15,10 +15,11 @@ from medssl.finetune.probe import softmax
 from medssl.finetune.starts import Start
 from medssl.finetune.task import Task, all_budgets, draws
 from medssl.finetune.tune import Labelled, Tuned, tune
-from medssl.stats.probes import macro
+from medssl.stats.probes import score
 
-FULL = "full"
-KEEPABLE = ("linear", "ridge", FULL)
+FULL, DISTILLED = "full", "full distilled"
+TUNED = (FULL, DISTILLED)
+KEEPABLE = ("linear", "ridge", "pseudo", "distilled", *TUNED)
 Progress = Callable[[str], None]
 
 
@@ -42,10 +43,10 @@ def cells(
         full = plan.budget in config.full.budgets and plan.seed < config.full.seeds
         if not full or plan.start.encoder is None:
             continue
-        found = _guarded(plan.where(FULL), partial(_full, task, plan, config, shelf, progress))
-        if isinstance(found, Cell) and plan.start.kept:
-            leader = _leading(task, found, leader, shelf)
-        yield found
+        for found in _full(task, plan, config, shelf, progress):
+            if isinstance(found, Cell) and plan.start.kept:
+                leader = _leading(task, found, leader, shelf)
+            yield found
 
 
 def plans(task: Task, starts: list[Start], config: FinetuneConfig) -> Iterator[Plan]:
@@ -71,39 +72,78 @@ def _guarded(where: Where, work: Callable[[], Cell]) -> Cell | Failed:
 
 def _full(
     task: Task, plan: Plan, config: FinetuneConfig, shelf: Shelf, progress: Progress | None
-) -> Cell:
-    where, start = plan.where(FULL), plan.start
-    earlier = shelf.get(where, len(task.rows), len(task.classes))
-    if earlier is not None:
-        return earlier
-    if progress is not None:
-        progress(f"{start.name}, {plan.budget:.4g} %, draw {plan.seed + 1}: full fine-tuning")
-    patients = len(set(task.patient[plan.places]))
-    best: Cell | None = None
+) -> Iterator[Cell | Failed]:
+    """Train everything on the labels of one draw; then, if asked, a student on what that one says."""
+    start, places = plan.start, plan.places
+    tell = progress if progress is not None else _nothing
+    said = f"{start.name}, {plan.budget:.4g} %, draw {plan.seed + 1}"
+    labelled = Labelled(task.rows[places], task.codes[places], len(task.classes), task.ordered)
+    teacher: list[Tuned] = []
+
+    def plain() -> Cell:
+        tell(f"{said}: full fine-tuning")
+        cell, tuned = _trained(task, plan, config, shelf, FULL, labelled)
+        teacher.append(tuned)
+        return cell
+
+    def student() -> Cell:
+        if not teacher:  # the plain cell is of an earlier call
+            plain()
+        tell(f"{said}: distilled to a student")
+        taught = _taught(task, plan, teacher[0], labelled)
+        return _trained(task, plan, config, shelf, DISTILLED, taught)[0]
+
+    for mode, work in ((FULL, plain), (DISTILLED, student))[: 1 + config.full.distil]:
+        where = plan.where(mode)
+        earlier = shelf.get(where, len(task.rows), len(task.classes))
+        yield earlier if earlier is not None else _guarded(where, work)
+
+
+def _nothing(_: str) -> None:
+    return None
+
+
+def _trained(
+    task: Task, plan: Plan, config: FinetuneConfig, shelf: Shelf, mode: str, labelled: Labelled
+) -> tuple[Cell, Tuned]:
+    """Train at every rate, put the best by validation patients on the shelf, and return it."""
+    start, places = plan.start, plan.places
+    probe = None
+    if config.full.linear_first:
+        known = (start.features[places], task.codes[places], task.patient[places])
+        probe = modes.linear(modes.Given(task, plan, config, *known))
+    patients = len(set(task.patient[places]))
+    best: tuple[Cell, Tuned] | None = None
     for rate in config.full.rates:
-        tuned = _tuned(task, plan, config, rate)
+        seed = config.seed * 1000 + plan.seed
+        tuned = tune(start, labelled, config, seed, rate=rate, probe=probe)
         # The training pictures' scores are never reported; skipping them saves most of the time.
         scores = np.full((len(task.rows), len(task.classes)), np.nan)
         rows = task.rows[shelf.held]
         scores[shelf.held] = softmax(tuned.logits(start.store, rows, *start.normal))
-        facts = {"lr": rate}
-        cell = Cell(where, patients, len(plan.places), scores, tuned, facts)
-        if best is None or validation(task, cell) > validation(task, best):
-            best = cell
+        cell = Cell(plan.where(mode), patients, len(places), scores, facts={"lr": rate})
+        if best is None or validation(task, cell) > validation(task, best[0]):
+            best = cell, tuned
     assert best is not None  # noqa: S101
-    shelf.put(best, best.model.module() if start.kept else None)
+    shelf.put(best[0], best[1].module() if start.kept else None)
     return best
 
 
-def _tuned(task: Task, plan: Plan, config: FinetuneConfig, rate: float) -> Tuned:
-    start, places = plan.start, plan.places
-    assert start.encoder is not None  # noqa: S101
-    labelled = Labelled(task.rows[places], task.codes[places], len(task.classes))
-    probe = None
-    if config.full.linear_first:
-        probe = modes.linear(start.features[places], task.codes[places], len(task.classes), config)
-    seed = config.seed * 1000 + plan.seed
-    return tune(start, labelled, config, seed, rate=rate, probe=probe)
+def _taught(task: Task, plan: Plan, teacher: Tuned, labelled: Labelled) -> Labelled:
+    """Return the labels of a draw, and what a teacher says of all other training pictures."""
+    start = plan.start
+    rest = task.split == "train"
+    rest[plan.places] = False
+    rows = np.concatenate([task.rows[rest], task.free])
+    said = softmax(teacher.logits(start.store, rows, *start.normal))
+    soft = np.concatenate([np.eye(labelled.classes)[labelled.codes], said])
+    return Labelled(
+        np.concatenate([labelled.rows, rows]),
+        soft.argmax(1),
+        labelled.classes,
+        labelled.ordered,
+        soft,
+    )
 
 
 def _leading(task: Task, cell: Cell, leader: Cell | None, shelf: Shelf) -> Cell:
@@ -118,7 +158,7 @@ def _leading(task: Task, cell: Cell, leader: Cell | None, shelf: Shelf) -> Cell:
 def validation(task: Task, cell: Cell) -> float:
     """Return the score on validation patients; what cannot be computed is worst."""
     val = task.at("val")
-    found = macro(task.codes[val], cell.scores[val])
+    found = score(task.codes[val], cell.scores[val], ordered=task.ordered)
     return 0.0 if found is None else found
 
 

@@ -48,6 +48,8 @@ class Start:
     """One initialisation: its encoder (None for raw pixels) and its features of the task's pictures.
 
     Attributes:
+        features: of the task's pictures ``[n, width]``.
+        free: of the task's pictures without a label ``[f, width]``.
         learned: whether its weights come from a training; its encoder then learns more slowly.
         kept: whether its classifiers may be kept; the others are yardsticks.
         digest: of the weights; empty where a seed says all.
@@ -58,6 +60,7 @@ class Start:
     card: weights.Card
     store: Store
     features: npt.NDArray[np.float32]
+    free: npt.NDArray[np.float32]
     learned: bool
     kept: bool
     digest: str = ""
@@ -174,8 +177,8 @@ def make_starts(sources: list[Source], task: Task, config: FinetuneConfig) -> li
         encoder = _random(first, config.seed + 1)
         out.append(_start(SCRATCH, encoder, first.card, first.store, task, learned=False))
     if config.pixels:
-        pixels = raw_pixels(first.store, task.rows)
-        out.append(Start(PIXELS, None, first.card, first.store, pixels, False, False))
+        own, free = (raw_pixels(first.store, rows) for rows in (task.rows, task.free))
+        out.append(Start(PIXELS, None, first.card, first.store, own, free, False, False))
     return out
 
 
@@ -190,7 +193,8 @@ def _start(
     digest: str = "",
 ) -> Start:
     features = embed(encoder, store, task.rows, card.mean, card.std)
-    return Start(name, encoder, card, store, features, learned, learned, digest)
+    free = embed(encoder, store, task.free, card.mean, card.std)
+    return Start(name, encoder, card, store, features, free, learned, learned, digest)
 
 
 def _random(first: Source, seed: int) -> Encoder:
@@ -204,9 +208,8 @@ def raw_pixels(store: Store, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.floa
     Colours by their luma, so that this baseline knows nothing of tint.
     """
     flat = store.pictures(rows)
-    side = flat.shape[1] // PIXEL_SIDE * PIXEL_SIDE
-    blocks = flat[:, :side, :side].reshape(
-        len(rows), PIXEL_SIDE, side // PIXEL_SIDE, PIXEL_SIDE, -1
-    )
+    cell = flat.shape[1] // PIXEL_SIDE
+    side = cell * PIXEL_SIDE
+    blocks = flat[:, :side, :side].reshape(len(rows), PIXEL_SIDE, cell, PIXEL_SIDE, cell)
     small: npt.NDArray[np.float32] = blocks.mean((2, 4), dtype=np.float32) / STORED_MAX
-    return small.reshape(len(rows), -1)
+    return small.reshape(len(rows), PIXEL_SIDE**2)

@@ -30,6 +30,8 @@ class Task:
         codes: class code of each, int64 ``[n]``.
         patient, split: pseudonym and split of each.
         uncertain: per split, the stored pictures whose label is uncertain; they are in no row.
+        ordered: whether the classes are steps of one scale, from the least.
+        free: store rows of training (and unlabelled) patients without a label, int64 ``[f]``.
     """
 
     target: str
@@ -39,6 +41,8 @@ class Task:
     patient: npt.NDArray[Any]
     split: npt.NDArray[Any]
     uncertain: dict[str, int] = field(default_factory=dict)
+    ordered: bool = False
+    free: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def at(self, split: str) -> IntArray:
         """Return the places (not store rows) of one split."""
@@ -48,6 +52,13 @@ class Task:
         """Return 0/1 for class k against the rest."""
         found: npt.NDArray[np.int64] = (self.codes == k).astype(np.int64)
         return found
+
+    @property
+    def metric(self) -> str:
+        """Return the name of the score: AUROC of two classes, its mean over classes or cut points."""
+        if self.ordered and len(self.classes) > 2:
+            return "ordinal_auroc"
+        return "auroc" if len(self.classes) == 2 else "macro_auroc"
 
     @property
     def shown(self) -> tuple[int, ...]:
@@ -80,8 +91,21 @@ def make_task(config: FinetuneConfig, data: Path, store: Store) -> Task:
     codes = np.searchsorted(sorted(classes), answers)
     codes = np.array([classes.index(sorted(classes)[c]) for c in codes], dtype=np.int64)
     split = np.array([place[p] for p in owner[rows]])
+    taught = [place[p] in {"train", split_room.UNLABELLED} for p in owner]
+    free = np.array([k for k, v in enumerate(values) if v is None and taught[k]], dtype=np.int64)
     uncertain = dict(sorted(Counter(place[owner[k]] for k in doubted).items()))
-    task = Task(config.target, classes, rows, codes, owner[rows].astype(str), split, uncertain)
+    ordered = bool(config.order)
+    task = Task(
+        config.target,
+        classes,
+        rows,
+        codes,
+        owner[rows].astype(str),
+        split,
+        uncertain,
+        ordered,
+        free,
+    )
     _check(task, data)
     return task
 
@@ -91,6 +115,11 @@ def _classes(config: FinetuneConfig, answers: npt.NDArray[Any]) -> tuple[str, ..
     if len(found) > MAX_CLASSES:
         words = f"{config.target}: {len(found)} different values; a class label has at most {MAX_CLASSES}."
         raise UsageError(words, "E-NOTACLASS")
+    if config.order:
+        if sorted(config.order) != found:
+            words = f"order={list(config.order)}: {config.target} has the values {found}; name each once."
+            raise UsageError(words, "E-ORDER")
+        return config.order
     if config.positive is None:
         return tuple(found)
     if config.positive not in found or len(found) != 2:

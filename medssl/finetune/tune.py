@@ -19,7 +19,7 @@ from medssl.finetune.starts import Start
 from medssl.models.depths import depths
 from medssl.models.embed import device, embed, to_unit
 from medssl.models.encoder import Encoder
-from medssl.models.heads import LinearHead
+from medssl.models.heads import LinearHead, OrdinalHead
 from medssl.store import Store
 from medssl.train import optim
 
@@ -50,11 +50,17 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Labelled:
-    """The labelled images of one draw: store rows and class codes, both int64 ``[n]``."""
+    """The labelled images of one draw: store rows and class codes, both int64 ``[n]``.
+
+    With ``ordered`` the classes are steps of one scale; ``soft`` are chances to learn instead of the
+    codes, float64 ``[n, K]``.
+    """
 
     rows: npt.NDArray[np.int64]
     codes: npt.NDArray[np.int64]
     classes: int
+    ordered: bool = False
+    soft: FloatArray | None = None
 
 
 def head_of(probe: Linear) -> LinearHead:
@@ -94,7 +100,7 @@ def tune(
     encoder = encoder.to(place)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = LinearHead(encoder.width, labelled.classes) if probe is None else head_of(probe)
+        head = _new_head(encoder.width, labelled, probe)
     head = head.to(place)
     batch = min(full.batch, len(labelled.rows))
     total = max(full.steps_floor, full.epochs * math.ceil(len(labelled.rows) / batch))
@@ -108,10 +114,12 @@ def tune(
     both.train()
     for step in range(total):
         where = f"full fine-tuning, step {step}"
-        views, codes = _batch(start, labelled, config, (seed, step, batch))
+        views, wanted = _batch(start, labelled, config, (seed, step, batch))
         with torch.autocast(place.type, torch.bfloat16, enabled=full.precision == "bf16"):
             logits = head(encoder(views))
-        loss = F.cross_entropy(logits.float(), codes, weight=weight, label_smoothing=full.smoothing)
+        loss = F.cross_entropy(
+            logits.float(), wanted, weight=weight, label_smoothing=full.smoothing
+        )
         if not bool(torch.isfinite(loss)):
             words = f"{where}: the loss is not a number. Lower full.lr."
             raise NumericalStopError(words, "E-NONFINITE")
@@ -124,7 +132,20 @@ def tune(
         if average is not None:
             _follow(average, both, min(full.average, (1 + step) / (10 + step)))
     kept = both if average is None else average
-    return Tuned(kept["encoder"].eval(), kept["head"].eval())  # type: ignore[arg-type]
+    last = kept["head"].plain() if isinstance(kept["head"], OrdinalHead) else kept["head"]
+    return Tuned(kept["encoder"].eval(), last.eval())  # type: ignore[arg-type]
+
+
+def _new_head(width: int, labelled: Labelled, probe: Linear | None) -> nn.Module:
+    """Return the head to begin with: the probe's, or a random one; ordered classes share a direction."""
+    if not labelled.ordered:
+        return LinearHead(width, labelled.classes) if probe is None else head_of(probe)
+    head = OrdinalHead(width, labelled.classes)
+    if probe is not None:
+        with torch.no_grad():
+            head.linear.weight.copy_(torch.from_numpy(probe.weight[1:2]))
+            head.bias.copy_(torch.from_numpy(probe.bias - probe.bias[0]))
+    return head
 
 
 def parameter_groups(
@@ -154,7 +175,9 @@ def parameter_groups(
 def class_weight(labelled: Labelled) -> torch.Tensor:
     """Return float32 ``[K]``: the inverse share of every class, 1 on the average picture."""
     counts = np.bincount(labelled.codes, minlength=labelled.classes)
-    return torch.from_numpy(len(labelled.codes) / (labelled.classes * counts)).float()
+    return torch.from_numpy(
+        len(labelled.codes) / (labelled.classes * np.maximum(counts, 1))
+    ).float()
 
 
 @torch.no_grad()
@@ -168,7 +191,7 @@ def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
 def _batch(
     start: Start, labelled: Labelled, config: FinetuneConfig, where: tuple[int, int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return augmented pictures and class codes of one step."""
+    """Return augmented pictures and class codes (or chances) of one step."""
     seed, step, batch = where
     per_epoch = math.ceil(len(labelled.rows) / batch)
     epoch, turn = divmod(step, per_epoch)
@@ -179,4 +202,6 @@ def _batch(
     how = views_room.sample(config.views, u, images.ndim - 2)
     mean, std = start.normal
     views = (views_room.apply(images, how, config.views) - mean) / std
+    if labelled.soft is not None:
+        return views, torch.from_numpy(labelled.soft[picked]).float().to(device())
     return views, torch.from_numpy(labelled.codes[picked]).to(device())

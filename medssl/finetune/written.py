@@ -16,7 +16,7 @@ from medssl.cohort.privacy import patient_digest
 from medssl.config import FinetuneConfig
 from medssl.files import atomic, write_json
 from medssl.finetune.cells import Cell, Shelf
-from medssl.finetune.grid import FULL
+from medssl.finetune.grid import TUNED
 from medssl.finetune.probe import FloatArray, softmax
 from medssl.finetune.starts import Start
 from medssl.finetune.task import Task
@@ -64,10 +64,8 @@ def keep(chosen: Cell, starts: list[Start], task: Task, shelf: Shelf) -> Kept:
     """Return the chosen cell as a classifier, calibrated on validation patients."""
     start = next(s for s in starts if s.name == chosen.where.init)
     assert start.encoder is not None  # noqa: S101
-    if chosen.where.mode != FULL:
+    if chosen.where.mode not in TUNED:
         encoder, head = start.encoder, head_of(chosen.model)
-    elif chosen.model is not None:
-        encoder, head = chosen.model.encoder, chosen.model.head
     else:
         encoder, head = _blank(start, task)
         shelf.load_model(chosen.where, torch.nn.ModuleDict({"encoder": encoder, "head": head}))

@@ -177,6 +177,52 @@ def macro(codes: npt.ArrayLike, scores: FloatArray) -> float | None:
     return auroc(code == 1, scores[:, 1]) if scores.shape[1] == 2 else macro_auroc(code, scores)
 
 
+def cut_points(codes: npt.ArrayLike, scores: FloatArray) -> list[tuple[IntArray, FloatArray]]:
+    """Return 0/1 outcomes above each step of ordered classes that occur, with the expected step.
+
+    Args:
+        codes: step of each row [n], from the least.
+        scores: [n, K], rows sum to one.
+    """
+    code: IntArray = np.asarray(codes, dtype=np.int64)
+    expected = np.asarray(scores @ np.arange(scores.shape[1]), dtype=np.float64)
+    above = [(code > k).astype(np.int64) for k in range(scores.shape[1] - 1)]
+    return [(one, expected) for one in above if 0 < one.sum() < len(one)]
+
+
+def score(codes: npt.ArrayLike, scores: FloatArray, *, ordered: bool) -> float | None:
+    """`macro`, or of ordered classes the mean AUROC of the expected step over all cut points.
+
+    Args:
+        codes: class of each row [n].
+        scores: [n, K].
+        ordered: whether classes are steps of one scale.
+    """
+    if not ordered:
+        return macro(codes, scores)
+    found = [auroc(y, expected) for y, expected in cut_points(codes, scores)]
+    known = [f for f in found if f is not None]
+    return float(np.mean(known)) if known else None
+
+
+def score_statistic(
+    codes: npt.ArrayLike, scores: FloatArray, groups: Patients, *, ordered: bool
+) -> Statistic:
+    """`score` as a function of how often each patient was drawn.
+
+    Args:
+        codes: class of each row [n].
+        scores: [n, K].
+        groups: rows of each patient.
+        ordered: whether classes are steps of one scale.
+    """
+    if not ordered:
+        return macro_statistic(codes, scores, groups)
+    found = cut_points(codes, scores)
+    parts = [(1 / len(found), counted.auroc(y, expected, groups)) for y, expected in found]
+    return counted.weighted_sum(parts)
+
+
 def macro_statistic(codes: npt.ArrayLike, scores: FloatArray, groups: Patients) -> Statistic:
     """`macro` as a function of how often each patient was drawn.
 

@@ -33,6 +33,9 @@ from medssl.train.start import Start, start_encoder
 from medssl.train.trackers import Trackers
 from medssl.train.watch import Measurement, measure
 
+TOLD = 0.9
+"""Share of the asked batch below which a person hears of it."""
+
 
 def speaks() -> bool:
     """Return whether this process is the one of its job that a person hears."""
@@ -111,7 +114,7 @@ def pretrain(
 def _beginnings(config: PretrainConfig, course: Course, run: runs.Run) -> Iterator[str]:
     """Say what a person may not expect: batches smaller than asked, another torch than at the start."""
     sizes = np.diff(course.plan(0).limits)
-    if len(sizes) and sizes.max() < config.batch:
+    if len(sizes) and sizes.max() < TOLD * config.batch:
         yield (
             f"Batches hold {sizes.max()} (batch={config.batch}): {sizes.sum()} are shared out equally to "
             f"{len(sizes)} batches, the negatives of each being its own."

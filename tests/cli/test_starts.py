@@ -28,6 +28,11 @@ def rows(run, name="curve"):
     return pq.read_table(run / f"{name}.parquet").to_pylist()
 
 
+def points(run):
+    table = [r for r in rows(run) if r["level"] == "image"]
+    return {(r["init"], r["mode"], r["budget"]): r["value"] for r in table}
+
+
 def scores(run, **where):
     table = pq.read_table(run / "predictions.parquet").to_pylist()
     return [r for r in table if all(r[k] == v for k, v in where.items())]
@@ -50,7 +55,9 @@ def foreign(simclr_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def compared(cohorts, simclr_run, foreign, tmp_path_factory):
     out = tmp_path_factory.mktemp("starts") / "run"
-    words = [*FULL, "full.try_lr=[0.00001]", "full.linear_first=true", f"foreign.file={foreign}",
+    words = [*FULL, "full.try_lr=[0.00001]", "full.linear_first=true", "full.distil=true",
+             "modes=[linear, ridge, knn, attention, pseudo, distilled]", "patient_level=[mean, max]",
+             f"foreign.file={foreign}",
              "foreign.keys=timm", "foreign.licence=MIT"]  # fmt: skip
     starts = [f"a={simclr_run}", f"twin={simclr_run}"]
     assert finetune(cohorts, out, starts, *words) == 0
@@ -60,23 +67,26 @@ def compared(cohorts, simclr_run, foreign, tmp_path_factory):
 def test_every_start_meets_the_same_labels(compared):
     found = {(r["init"], r["mode"]) for r in rows(compared)}
     names = ("a", "twin", "foreign", "scratch")
-    wanted = {(n, m) for n in names for m in ("linear", "ridge", "knn", "full")}
-    assert found == wanted | {("pixels", m) for m in ("linear", "ridge", "knn")}
-    by_key = {(r["init"], r["mode"], r["budget"]): r["value"] for r in rows(compared)}
+    frozen = ("linear", "ridge", "knn", "attention", "pseudo", "distilled")
+    wanted = {(n, m) for n in names for m in (*frozen, "full", "full distilled")}
+    assert found == wanted | {("pixels", m) for m in frozen}
+    assert {r["level"] for r in rows(compared)} == {"image", "patient mean", "patient max"}
+    by_key = points(compared)
     for (init, mode, budget), value in by_key.items():
         if init == "a":
             assert by_key["twin", mode, budget] == value
-    other = [by_key[n, "ridge", 20.0] for n in ("a", "foreign", "scratch", "pixels")]
-    assert len(set(other)) == 4
+    said = [tuple(r["score_1"] for r in scores(compared, init=n, mode="ridge", budget=20.0, seed=0))
+            for n in ("a", "foreign", "scratch", "pixels")]  # fmt: skip
+    assert len(set(said)) == 4
 
 
 def test_differences_are_paired(compared):
     table = rows(compared, "differences")
     twins = [r for r in table if (r["init"], r["against"]) == ("a", "twin")]
-    assert len(twins) == 8
+    assert len(twins) == 16 * 3
     assert all(r["difference"] == r["difference_upper"] == 0 for r in twins)
-    by_key = {(r["init"], r["mode"], r["budget"]): r["value"] for r in rows(compared)}
-    for r in table:
+    by_key = points(compared)
+    for r in [r for r in table if r["level"] == "image"]:
         gap = (
             by_key[r["init"], r["mode"], r["budget"]] - by_key[r["against"], r["mode"], r["budget"]]
         )
@@ -119,9 +129,10 @@ def test_a_rate_is_chosen_on_validation_patients(cohorts, simclr_run, tmp_path):
         more = ["baseline=false", "pixels=false", "modes=[knn]", "full.budgets=[100]", "seeds=1"]
         assert finetune(cohorts, out, [simclr_run], *FULL, *more, *words) == 0
         val = scores(out, mode="full", split="val")
-        best = grid.macro(
+        best = grid.score(
             np.array([r["label"] == "1" for r in val], int),
             np.array([[1 - r["score_1"], r["score_1"]] for r in val]),
+            ordered=False,
         )
         value[name] = (best, [r["score_1"] for r in val])
     better = max(("low", "high"), key=lambda n: value[n][0])

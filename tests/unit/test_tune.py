@@ -1,5 +1,7 @@
 """Full fine-tuning's parts: rates by layer, weights of classes, averages, and that every setting bites."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,7 @@ def start(cohorts):
     config = EncoderConfig(name="resnet10t")
     encoder = build(config, SIZE, whole=False, seed=0)
     card = weights.Card(config, decode, 0.5, 0.25, {}, (), (), "")
-    return Start("pretrained", encoder, card, store, np.zeros((0, 0)), True, True)
+    return Start("pretrained", encoder, card, store, np.zeros((0, 0)), np.zeros((0, 0)), True, True)
 
 
 def trained(start, labelled, config, **more):
@@ -95,6 +97,15 @@ def test_rates_fall_towards_the_pixels(name, size, whole):
     decayed = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
     for parameter in encoder.parameters():
         assert parameter.ndim > 1 or decayed[id(parameter)] == 0
+
+
+def test_chances_are_learnt_instead_of_codes(start, labelled):
+    """Certain chances are the codes; others are another lesson."""
+    sure = replace(labelled, soft=np.eye(2)[labelled.codes])
+    base = trained(start, labelled, made())
+    torch.testing.assert_close(trained(start, sure, made()), base, rtol=1e-4, atol=1e-6)
+    unsure = replace(labelled, soft=np.full((12, 2), 0.5))
+    assert not torch.allclose(trained(start, unsure, made()), base, rtol=1e-4, atol=1e-6)
 
 
 def test_classes_weigh_alike(labelled):
