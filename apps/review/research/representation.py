@@ -282,7 +282,10 @@ def _efficiency(entry: records.Entry) -> None:
     except MedsslError as error:
         told.trouble(error)
         return
-    rows = [r for r in table.to_pylist() if r["value"] is not None and r["patients"]]
+    rows = [
+        r for r in table.to_pylist()
+        if r["value"] is not None and r["patients"] and r.get("level", "image") == "image"
+    ]  # fmt: skip
     lines = _lines(rows)
     if not lines:
         st.info(text.NO_CURVE)
