@@ -3,7 +3,7 @@
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,17 +56,20 @@ def finetune(
 
     if dry_run:
         say(to_yaml(resolved))
-        show("would run (nothing written):", room.plan(resolved, encoders, cohort))
+        for name in resolved.targets or (resolved.target,):
+            own = resolved.model_copy(update={"target": name, "targets": ()})
+            show(f"{name}: would run (nothing written):", room.plan(own, encoders, cohort))
         return
-    run = room.finetune(
-        resolved,
-        encoders,
-        cohort,
-        need(out, "--out"),
-        allow_seen=allow_seen,
-        resume=resume,
-        progress=_cell_line,
-    )
+    how: dict[str, Any] = {"allow_seen": allow_seen, "resume": resume, "progress": _cell_line}
+    place = need(out, "--out")
+    if resolved.targets:
+        from medssl.finetune import several
+
+        several.finetune_several(resolved, encoders, cohort, place, **how)
+        say(f"{place}: one run per label, {', '.join(resolved.targets)}; with all labels:")
+        say(several.as_text(place, resolved.targets))
+        return
+    run = room.finetune(resolved, encoders, cohort, place, **how)
     show(f"{run.path}: classifier, predictions and curve written", run.summary)
     from medssl.finetune.curve import as_text
 

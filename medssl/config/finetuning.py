@@ -56,8 +56,11 @@ class FullConfig(Settings):
 class FinetuneConfig(Settings):
     """Settings of ``medssl finetune``."""
 
-    target: LabelText
+    target: LabelText = ""
     """Column of the label table."""
+    targets: tuple[LabelText, ...] = ()
+    """Several two-class columns, instead of target: one run each, full fine-tuning learns them together and leaves
+    out what a picture lacks."""
     positive: LabelText | None = None
     """For a two-class target, the value that counts as positive; default: the last in order."""
     order: tuple[LabelText, ...] = ()
@@ -116,6 +119,16 @@ class FinetuneConfig(Settings):
                 raise ValueError(f"a budget is a percentage in (0, 100] (got {budget})")
         if not (self.budgets or self.patients) or not self.modes:
             raise ValueError("budgets (or patients) and modes must not be empty")
+        if not self.target and not self.targets:
+            raise ValueError(
+                "give target, a column of the label table, or targets, several of them"
+            )
+        if self.targets and (self.positive is not None or self.order or self.full.distil):
+            raise ValueError(
+                "targets go with two-class labels alone; leave out positive, order, distil"
+            )
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError(f"targets names one label twice ({', '.join(self.targets)})")
         if self.order and self.positive is not None:
             raise ValueError("order says which value is highest; leave out positive")
         if not set(self.full.budgets) <= set(self.budgets):

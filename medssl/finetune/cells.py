@@ -73,7 +73,7 @@ class Shelf:
 
     def put(self, cell: Cell, module: nn.Module | None = None) -> None:
         """Write a cell: its weights if they may be kept, its facts, the scores last and whole."""
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         told: dict[str, Any] = {"patients": cell.patients, "images": cell.images}
         told["facts"] = cell.facts
         if module is not None:

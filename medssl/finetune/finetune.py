@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def finetune(
     allow_seen: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
+    strata: dict[str, str] | None = None,
+    shelf: Path | None = None,
 ) -> runs.Run:
     """Fit classifiers on nested label budgets from every start, and keep one.
 
@@ -45,13 +48,15 @@ def finetune(
         allow_seen: test on patients that an encoder has seen.
         resume: continue a run that did not finish; full trainings that are done are not repeated.
         progress: told what is trained.
+        strata: what draws are stratified by, per training patient; the classes if absent.
+        shelf: folder of full trainings that were made elsewhere.
 
     Raises:
         MedsslError: see ``read_sources``, ``make_task``, ``check_held`` and ``open_run``.
     """
     manifest = manifest_room.read(data)
     sources = read_sources(encoders, data, manifest)
-    task = make_task(config, data, sources[0].store)
+    task = replace(make_task(config, data, sources[0].store), strata=strata)
     _check_config(config, sources, task, data)
     known = check_held(sources, task, allow=allow_seen)
     for one in sources:
@@ -64,8 +69,8 @@ def finetune(
     with runs.open_run(out, "finetune", config, facts, resume=resume) as (_, summary):
         begun = time.monotonic()
         starts = make_starts(sources, task, config)
-        shelf = Shelf(out / FOLDER, held)
-        found = list(cells(task, starts, config, shelf, progress))
+        place = Shelf(shelf if shelf is not None else out / FOLDER, held)
+        found = list(cells(task, starts, config, place, progress))
         grid = [c for c in found if isinstance(c, Cell)]
         failed = [c for c in found if isinstance(c, Failed)]
         scored = curve_room.scored(task, grid, config)
@@ -73,7 +78,7 @@ def finetune(
         written.write_table(out / "curve.parquet", rows)
         write_figure(out / "curve.svg", rows, str(rows[0]["metric"]))
         _write_comparisons(out, scored, config)
-        kept = written.keep(best(task, grid, starts), starts, task, shelf)
+        kept = written.keep(best(task, grid, starts), starts, task, place)
         sha = written.write_classifier(out, kept, task, config, manifest.sites)
         runs.write_predictions(
             out / "predictions.parquet", written.predictions(task, grid, kept, held)

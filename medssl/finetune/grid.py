@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from medssl.cohort import split as split_room
 from medssl.config import FinetuneConfig
 from medssl.errors import DiskError, MedsslError, NothingUsableError, StoppedError
 from medssl.finetune import modes
@@ -13,7 +14,7 @@ from medssl.finetune.cells import Cell, Failed, Shelf, Where
 from medssl.finetune.modes import Plan
 from medssl.finetune.probe import softmax
 from medssl.finetune.starts import Start
-from medssl.finetune.task import Task, all_budgets, draws
+from medssl.finetune.task import Task, all_budgets, draws, strata_of
 from medssl.finetune.tune import Labelled, Tuned, tune
 from medssl.stats.probes import score
 
@@ -45,7 +46,7 @@ def cells(
             continue
         for found in _full(task, plan, config, shelf, progress):
             if isinstance(found, Cell) and plan.start.kept:
-                leader = _leading(task, found, leader, shelf)
+                leader = leading(task, found, leader, shelf)
             yield found
 
 
@@ -56,6 +57,12 @@ def plans(task: Task, starts: list[Start], config: FinetuneConfig) -> Iterator[P
         for budget, places in drawn.items():
             if places is not None:
                 yield from (Plan(start, budget, seed, places) for start in starts)
+
+
+def drawn_patients(task: Task, plan: Plan, config: FinetuneConfig) -> list[str]:
+    """Return the patients of a draw, whether or not they have the task's label."""
+    seed = config.seed * 1000 + plan.seed
+    return split_room.budgets(strata_of(task), (plan.budget,), seed)[plan.budget] or []
 
 
 def _guarded(where: Where, work: Callable[[], Cell]) -> Cell | Failed:
@@ -146,7 +153,7 @@ def _taught(task: Task, plan: Plan, teacher: Tuned, labelled: Labelled) -> Label
     )
 
 
-def _leading(task: Task, cell: Cell, leader: Cell | None, shelf: Shelf) -> Cell:
+def leading(task: Task, cell: Cell, leader: Cell | None, shelf: Shelf) -> Cell:
     """Return the better of two full cells; the weights of the other go."""
     if leader is None:
         return cell

@@ -32,6 +32,7 @@ class Task:
         uncertain: per split, the stored pictures whose label is uncertain; they are in no row.
         ordered: whether the classes are steps of one scale, from the least.
         free: store rows of training (and unlabelled) patients without a label, int64 ``[f]``.
+        strata: what draws of labels are stratified by, per training patient; None: the classes.
     """
 
     target: str
@@ -43,6 +44,7 @@ class Task:
     uncertain: dict[str, int] = field(default_factory=dict)
     ordered: bool = False
     free: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    strata: dict[str, str] | None = None
 
     def at(self, split: str) -> IntArray:
         """Return the places (not store rows) of one split."""
@@ -157,12 +159,17 @@ def patient_classes(task: Task) -> dict[str, str]:
     return {p: task.classes[c] for p, c in found.items()}
 
 
+def strata_of(task: Task) -> dict[str, str]:
+    """Return what draws are stratified by, for every training patient."""
+    return task.strata if task.strata is not None else patient_classes(task)
+
+
 def all_budgets(task: Task, config: FinetuneConfig) -> tuple[float, ...]:
     """Return every budget in percent, those given as numbers of patients among them, rising.
 
     More patients than there are stay above 100 and cannot be drawn.
     """
-    many = len(patient_classes(task))
+    many = len(strata_of(task))
     asked = {*config.budgets, *(100 * k / many for k in config.patients)}
     return tuple(sorted(float(b) for b in asked))
 
@@ -172,7 +179,7 @@ def draws(task: Task, percents: tuple[float, ...], seed: int) -> dict[float, Int
 
     None where a budget cannot hold every class, or asks for more patients than there are.
     """
-    chosen = split_room.budgets(patient_classes(task), percents, seed)
+    chosen = split_room.budgets(strata_of(task), percents, seed)
     train = task.at("train")
     out: dict[float, IntArray | None] = {}
     for percent, patients in chosen.items():

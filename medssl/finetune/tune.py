@@ -53,7 +53,8 @@ class Labelled:
     """The labelled images of one draw: store rows and class codes, both int64 ``[n]``.
 
     With ``ordered`` the classes are steps of one scale; ``soft`` are chances to learn instead of the
-    codes, float64 ``[n, K]``.
+    codes, float64 ``[n, K]``. ``answers`` are several labels at once, 0, 1 or -1 where one is missing,
+    int64 ``[n, L]``: the head then gives one log odds per label and ``codes`` are not looked at.
     """
 
     rows: npt.NDArray[np.int64]
@@ -61,6 +62,7 @@ class Labelled:
     classes: int
     ordered: bool = False
     soft: FloatArray | None = None
+    answers: npt.NDArray[np.int64] | None = None
 
 
 def head_of(probe: Linear) -> LinearHead:
@@ -110,16 +112,14 @@ def tune(
     line = optim.schedule(optimizer, total, WARMUP)
     both = nn.ModuleDict({"encoder": encoder, "head": head})
     average = copy.deepcopy(both) if full.average else None
-    weight = class_weight(labelled).to(place) if config.balance else None
+    weight = _weight(labelled).to(place) if config.balance else None
     both.train()
     for step in range(total):
         where = f"full fine-tuning, step {step}"
         views, wanted = _batch(start, labelled, config, (seed, step, batch))
         with torch.autocast(place.type, torch.bfloat16, enabled=full.precision == "bf16"):
             logits = head(encoder(views))
-        loss = F.cross_entropy(
-            logits.float(), wanted, weight=weight, label_smoothing=full.smoothing
-        )
+        loss = _loss(logits.float(), wanted, labelled, weight, full.smoothing)
         if not bool(torch.isfinite(loss)):
             words = f"{where}: the loss is not a number. Lower full.lr."
             raise NumericalStopError(words, "E-NONFINITE")
@@ -138,6 +138,8 @@ def tune(
 
 def _new_head(width: int, labelled: Labelled, probe: Linear | None) -> nn.Module:
     """Return the head to begin with: the probe's, or a random one; ordered classes share a direction."""
+    if labelled.answers is not None:
+        return LinearHead(width, labelled.answers.shape[1])
     if not labelled.ordered:
         return LinearHead(width, labelled.classes) if probe is None else head_of(probe)
     head = OrdinalHead(width, labelled.classes)
@@ -172,6 +174,52 @@ def parameter_groups(
     return out
 
 
+def _loss(
+    logits: torch.Tensor,
+    wanted: torch.Tensor,
+    labelled: Labelled,
+    weight: torch.Tensor | None,
+    smoothing: float,
+) -> torch.Tensor:
+    if labelled.answers is not None:
+        return masked_loss(logits, wanted, weight, smoothing)
+    return F.cross_entropy(logits, wanted, weight=weight, label_smoothing=smoothing)
+
+
+def _weight(labelled: Labelled) -> torch.Tensor:
+    if labelled.answers is not None:
+        return answer_weight(labelled.answers)
+    return class_weight(labelled)
+
+
+def masked_loss(
+    logits: torch.Tensor, answers: torch.Tensor, weight: torch.Tensor | None, smoothing: float
+) -> torch.Tensor:
+    """Return the mean binary cross-entropy over answers that are there.
+
+    Args:
+        logits: log odds ``[N, L]``.
+        answers: 0, 1, or -1 for a missing one ``[N, L]``.
+        weight: of no and yes per label ``[2, L]``.
+        smoothing: share of every answer that is given to its opposite, twice.
+    """
+    known = answers >= 0
+    wanted = answers.clamp(min=0).float()
+    each = F.binary_cross_entropy_with_logits(
+        logits, wanted * (1 - smoothing) + smoothing / 2, reduction="none"
+    )
+    share = known.float()
+    if weight is not None:
+        share = share * torch.where(answers == 1, weight[1], weight[0])
+    return (each * share).sum() / known.sum().clamp(min=1)
+
+
+def answer_weight(answers: npt.NDArray[np.int64]) -> torch.Tensor:
+    """Return float32 ``[2, L]``: the inverse share of no and yes among the answers of each label."""
+    counts = np.stack([(answers == k).sum(0) for k in (0, 1)])
+    return torch.from_numpy(counts.sum(0) / (2 * np.maximum(counts, 1))).float()
+
+
 def class_weight(labelled: Labelled) -> torch.Tensor:
     """Return float32 ``[K]``: the inverse share of every class, 1 on the average picture."""
     counts = np.bincount(labelled.codes, minlength=labelled.classes)
@@ -191,7 +239,7 @@ def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
 def _batch(
     start: Start, labelled: Labelled, config: FinetuneConfig, where: tuple[int, int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return augmented pictures and class codes (or chances) of one step."""
+    """Return augmented pictures and what to learn of them: codes, chances, or several answers."""
     seed, step, batch = where
     per_epoch = math.ceil(len(labelled.rows) / batch)
     epoch, turn = divmod(step, per_epoch)
@@ -202,6 +250,8 @@ def _batch(
     how = views_room.sample(config.views, u, images.ndim - 2)
     mean, std = start.normal
     views = (views_room.apply(images, how, config.views) - mean) / std
+    if labelled.answers is not None:
+        return views, torch.from_numpy(labelled.answers[picked]).to(device())
     if labelled.soft is not None:
         return views, torch.from_numpy(labelled.soft[picked]).float().to(device())
     return views, torch.from_numpy(labelled.codes[picked]).to(device())
