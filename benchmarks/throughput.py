@@ -3,7 +3,8 @@
 Command: make bench, or python benchmarks/throughput.py [--quick] [--seconds S] [--repeats N] [--cell NET-PX-ARITH]
 [--whole] [--out FILE.md]. Prints images per second of: the bare step (loss, backward, optimiser, on one batch
 that never leaves the device), the same step fed by the store and the views, and with --whole the verb
-``pretrain`` itself, from the first step's end to the last's. Repeats are interleaved, figures are medians.
+``pretrain`` itself, from the first step's end to the last's, without checkpoints: one is timed apart
+(``save``), as a training saves once an epoch. Repeats are interleaved, figures are medians.
 ``core`` compares processor seconds: what a busy machine changes least, and what a reading thread cannot hide.
 On a GPU ResNet-50 at 224 px, batch 512, bf16 is measured too, compiled and not. Nothing is asserted.
 """
@@ -32,7 +33,7 @@ from medssl.config import (
 from medssl.methods import build_method
 from medssl.models.encoder import build
 from medssl.models.precision import one_pixel_strides
-from medssl.train import optim
+from medssl.train import checkpoints, optim
 from medssl.train.course import Course, make_views
 from medssl.train.feed import Feed
 from medssl.train.material import gather
@@ -70,6 +71,7 @@ class Cell:
             watch=WatchConfig(every=0),
             log=LogConfig(tensorboard=False),
             log_every=10,
+            save_every=10**6,
         )
 
 
@@ -191,8 +193,16 @@ def measure(cell: Cell, cohort: Path, args: argparse.Namespace, sheet: Sheet) ->
         f"{1000 * parts['read']:.1f}",
         f"{1000 * parts['views']:.1f}",
         f"{1000 * parts['step']:.1f}",
+        f"{1000 * saved(bench):.0f}",
         "-" if peak is None else f"{peak:.1f}",
     )
+
+
+def saved(bench: Bench) -> float:
+    """Return seconds of one checkpoint: weights and the optimiser's state, synced to the disk."""
+    state = checkpoints.State(step=1, optimizer=bench.optimizer.state_dict())
+    with tempfile.TemporaryDirectory() as folder:
+        return spent(lambda: checkpoints.save(Path(folder), bench.method, state)).wall
 
 
 def pieces(bench: Bench, steps: int) -> dict[str, float]:
@@ -253,7 +263,7 @@ def main() -> None:
     )
     sheet.head(
         "cell", "steps", "bare, images/s", "fed, images/s", "fed/bare", "core", "pretrain/bare",
-        "read, ms", "views, ms", "step, ms", "peak GiB",
+        "read, ms", "views, ms", "step, ms", "save, ms", "peak GiB",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         made: dict[int, tuple[int, Path]] = {}
