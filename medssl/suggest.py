@@ -1,7 +1,8 @@
-"""Which patients to label next: unsure of their answer, and unlike one another.
+"""Which patients to label next: typical ones while labels are few, then unsure and unlike one another.
 
-Gradient embeddings with k-means++ seeding (Ash et al. 2020, BADGE, arXiv 1906.03671), by patient; from a
-bare encoder the features alone, which gives different-looking patients to begin with.
+With few labels what is far out teaches little: typical patients of groups without a label (Hacohen et al.
+2022, TypiClust, ``stats/typical.py``). Later gradient embeddings with k-means++ seeding (Ash et al. 2020,
+BADGE, arXiv 1906.03671). ``docs/results/label-efficiency.md`` has both beside a random choice.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,11 @@ from medssl.finetune.probe import FloatArray, IntArray
 from medssl.models import weights
 from medssl.models.embed import embed
 from medssl.stats.bootstrap import Patients
+from medssl.stats.typical import typical
 from medssl.store import Store, open_store
+
+FEW = 60
+"""Labelled patients from which the classifier is asked; chosen on validation patients of one cohort."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,8 @@ def suggest(
         UsageError: ``target`` is another than the classifier's, or absent for an encoder.
         NothingUsableError: every training patient has the label.
     """
-    done = runs.finished(run, "finetune", "pretrain", "pack")
-    if done.verb == "pretrain":
+    found = runs.finished(run, "finetune", "pretrain", "pack")
+    if found.verb == "pretrain":
         encoder, card, _ = weights.load_encoder(run)
         model = None
     else:
@@ -73,59 +78,77 @@ def suggest(
         raise UsageError("--target is required with a pretraining run.", "E-TARGET")
     check_keys(card.site_keys, manifest_room.read(data).sites)
     store = open_store(data, card.decode)
-    rows = candidates(store, data, target)
+    rows, done = candidates(store, data, target)
     patient = store.column("patient_id")[rows].astype(str)
     if model is None:
         chance, features = None, embed(encoder, store, rows, card.mean, card.std)
     else:
         chance, features = model.predict(store, rows)
-    chosen = choose(features, chance, patient, count, seed)
+    free = ~np.isin(patient, list(done))
+    if chance is not None and len(done) >= FEW:
+        chosen = choose(features[free], chance[free], patient[free], count, seed)
+    else:
+        chosen = _typical(features, patient, done, count, seed)
+    patient, chance = patient[free], None if chance is None else chance[free]
     sizes = dict(zip(*np.unique(patient, return_counts=True), strict=True))
     worst = {} if chance is None else _least_sure(chance, patient)
     return [Suggestion(k, p, int(sizes[p]), worst.get(p)) for k, p in enumerate(chosen, start=1)]
 
 
-def candidates(store: Store, data: Path, target: str) -> IntArray:
-    """Return store rows of training (or unlabelled) patients none of whose pictures has the label.
+def candidates(store: Store, data: Path, target: str) -> tuple[IntArray, set[str]]:
+    """Return store rows of training (or unlabelled) patients, and those of them who have the label.
 
     Raises:
-        NothingUsableError: there is nobody left.
+        NothingUsableError: there is nobody left without it.
     """
-    owner = store.column("patient_id")
+    owner = store.column("patient_id").astype(str)
     known: Any = {}
     if target in label_room.available(data):
         known = label_room.read(data, target)
     items = zip(store.column("image_id"), store.column("slice"), strict=True)
     labelled = np.array([label_room.lookup(known, str(i), int(s)) is not None for i, s in items])
     place = split_room.read(data) if (data / "split.parquet").is_file() else None
-    done = set(owner[labelled].tolist())
-    free = [
-        p not in done and (place is None or place.get(p) in {"train", split_room.UNLABELLED})
-        for p in owner
-    ]
-    rows = np.flatnonzero(free).astype(np.int64)
-    if rows.size == 0:
+    taught = [place is None or place.get(p) in {"train", split_room.UNLABELLED} for p in owner]
+    rows = np.flatnonzero(taught).astype(np.int64)
+    done = set(owner[labelled].tolist()) & set(owner[rows].tolist())
+    if done >= set(owner[rows].tolist()):
         words = f"{data}: every training patient with pictures has a value of {target!r}."
         raise NothingUsableError(words, "E-NOBODY")
-    return rows
+    return rows, done
+
+
+def _typical(
+    features: npt.NDArray[np.floating[Any]],
+    patient: npt.NDArray[np.str_],
+    done: set[str],
+    count: int,
+    seed: int,
+) -> list[str]:
+    """Return patients who stand for groups without a labelled one, by the mean of their features."""
+    names, owner = np.unique(patient, return_inverse=True)
+    total = np.zeros((len(names), features.shape[1]))
+    np.add.at(total, owner, features)
+    points = total / np.bincount(owner)[:, None]
+    picked = typical(points, np.isin(names, list(done)), count, seed)
+    return [str(names[k]) for k in picked]
 
 
 def choose(
     features: npt.NDArray[np.floating[Any]],
-    chance: FloatArray | None,
+    chance: FloatArray,
     patient: npt.NDArray[np.str_],
     count: int,
     seed: int,
 ) -> list[str]:
-    """Return patients to label, in order: far apart, and with a classifier unsure.
+    """Return patients to label, in order: unsure, and far apart.
 
-    With chances every picture stands for the gradient that its likeliest answer would give the last
-    layer, (chance - answer) times its features: long where unsure, and a patient for their longest. The
-    first has the longest; each next is drawn by the squared distance to those before.
+    Every picture stands for the gradient that its likeliest answer would give the last layer, (chance -
+    answer) times its features: long where unsure; a patient is their longest. The first has the longest
+    of all; each next is drawn by the squared distance to those before.
 
     Args:
         features: of the pictures ``[n, width]``.
-        chance: of every class ``[n, K]``; None asks for different features alone.
+        chance: of every class ``[n, K]``.
         patient: whose ``[n]``.
         count: at most that many.
         seed: of the draw.
@@ -133,12 +156,9 @@ def choose(
     groups = Patients.of(patient)
     scale = features.std(0)
     x = (features - features.mean(0)) / np.where(scale > 0, scale, 1.0)
-    if chance is None:
-        points = np.stack([x[groups.rows(np.array([p]))].mean(0) for p in range(groups.count)])
-    else:
-        points = _gradients(x, chance, groups)
+    points = _gradients(x, chance, groups)
     names = patient[groups.order[groups.start[:-1]]]
-    return [str(names[k]) for k in _spread(points, min(count, groups.count), seed)]
+    return [str(names[k]) for k in spread(points, min(count, groups.count), seed)]
 
 
 def _gradients(x: FloatArray, chance: FloatArray, groups: Patients) -> FloatArray:
@@ -157,8 +177,14 @@ def _gradients(x: FloatArray, chance: FloatArray, groups: Patients) -> FloatArra
     )
 
 
-def _spread(points: FloatArray, count: int, seed: int) -> list[int]:
-    """Return places drawn by squared distance to those before; the longest first."""
+def spread(points: FloatArray, count: int, seed: int) -> list[int]:
+    """Return places drawn by squared distance to those before; the longest first.
+
+    Args:
+        points: ``[n, d]``.
+        count: at most n.
+        seed: of the draw.
+    """
     rng = np.random.default_rng([seed, 9])
     chosen = [int(np.argmax((points**2).sum(1)))]
     apart = ((points - points[chosen[0]]) ** 2).sum(1)

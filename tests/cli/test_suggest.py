@@ -14,6 +14,7 @@ from medssl import suggest
 from medssl.cli import main
 from medssl.cohort import split as split_room
 from medssl.stats.bootstrap import Patients
+from medssl.stats.typical import typical
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,40 @@ def test_the_command(half, classifier_run, tmp_path, capsys):
     assert "answers finding" in capsys.readouterr().err
 
 
+def test_the_classifier_is_asked_once_labels_are_many(half, classifier_run, monkeypatch):
+    place, gone = half
+    few = suggest.suggest(classifier_run, place, 4)
+    monkeypatch.setattr(suggest, "FEW", 2)
+    more = suggest.suggest(classifier_run, place, 4)
+    assert [s.patient for s in few] != [s.patient for s in more]
+    assert {s.patient for s in more} <= gone
+
+
+def test_typical_patients_of_groups_without_a_label():
+    """Four clouds, one of them known: the middles of the others come first, the largest before all."""
+    rng = np.random.default_rng(0)
+    middle = 10 * np.eye(4, 6)
+    sizes = (40, 30, 20, 10)
+    points = np.concatenate(
+        [m + rng.normal(size=(n, 6)) for m, n in zip(middle, sizes, strict=True)]
+    )
+    owner = np.repeat(np.arange(4), sizes)
+    known = np.zeros(100, bool)
+    known[np.flatnonzero(owner == 1)[0]] = True
+    chosen = typical(points, known, 3, 0)
+    assert owner[chosen].tolist() == [0, 2, 3]
+    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+    for k, group in zip(chosen, (0, 2, 3), strict=True):
+        own = np.flatnonzero(owner == group)
+        dense = []
+        for i in own:
+            near = sorted(np.linalg.norm(unit[i] - unit[j]) for j in own if j != i)
+            dense.append(1 / np.mean(near[: min(20, len(own) - 1)]))
+        assert k == own[int(np.argmax(dense))]
+    every = typical(points, known, 500, 0)
+    assert sorted(every) == [k for k in range(100) if not known[k]]
+
+
 def test_before_any_label(half, simclr_run, tmp_path, capsys):
     place, _ = half
     words = ["suggest", str(simclr_run), "--data", str(place), "--patients", "999"]
@@ -97,10 +132,10 @@ def test_a_picture_stands_for_its_gradient():
 
 def test_each_next_is_drawn_by_its_distance():
     points = np.array([[4.0, 0.0], [0.0, 0.0], [0.0, 1.0], [3.0, 0.0], [4.0, 0.0]])
-    drawn = Counter(suggest._spread(points, 2, seed)[1] for seed in range(3000))
+    drawn = Counter(suggest.spread(points, 2, seed)[1] for seed in range(3000))
     square = ((points - points[0]) ** 2).sum(1)
     assert drawn[4] == 0  # where one was chosen nobody is
     for k in (1, 2, 3):
         assert drawn[k] / 3000 == pytest.approx(square[k] / square.sum(), abs=0.03)
-    assert sorted(suggest._spread(points, 5, 0)) == [0, 1, 2, 3, 4]
-    assert {suggest._spread(points, 3, s)[0] for s in range(5)} == {0}
+    assert sorted(suggest.spread(points, 5, 0)) == [0, 1, 2, 3, 4]
+    assert {suggest.spread(points, 3, s)[0] for s in range(5)} == {0}
