@@ -13,6 +13,7 @@ from medssl.errors import UsageError
 
 MAX_CONFIG_BYTES = 1 << 20
 T = TypeVar("T", bound=Settings)
+SEE = "; see --settings for all of them"
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -89,6 +90,20 @@ def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     return sorted({name for one in models for name in one.model_fields})
 
 
+def _nested(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """Return near names one block further in, such as ``method.temperature``; only at the top level."""
+    if len(location) != 1:
+        return []
+    blocks = {
+        name: f"{block}.{name}"
+        for block, field in model.model_fields.items()
+        for one in _models_in(field.annotation)
+        for name in one.model_fields
+    }
+    found = difflib.get_close_matches(str(location[0]), blocks, n=1)
+    return [blocks[name] for name in found]
+
+
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
@@ -104,7 +119,8 @@ def _sentence(model: type[BaseModel], problem: Any) -> str:
         near = difflib.get_close_matches(
             str(problem["loc"][-1]), _known_keys(model, problem["loc"]), n=1
         )
-        hint = f"; did you mean {near[0]!r}?" if near else "; see --settings for all of them"
+        inner = [] if near else _nested(model, problem["loc"])
+        hint = f"; did you mean {(near or inner)[0]!r}?" if near or inner else SEE
         return f"  {place}: unknown setting{hint}"
     if problem["type"] == "missing":
         return f"  {place}: required and not given"

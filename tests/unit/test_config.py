@@ -32,6 +32,9 @@ def test_all_problems_at_once_with_the_nearest_name():
 
 def test_misspelt_method_lists_the_table():
     assert "did you mean 'simclr'" in refuse(room.PretrainConfig, {"method": {"name": "simcl"}})
+    inner = refuse(room.PretrainConfig, {"method": {"name": "simclr"}, "tempreature": 0.1})
+    assert "did you mean 'method.temperature'" in inner
+    assert "see --settings" in refuse(room.PretrainConfig, {"method": {"name": "simclr"}, "zzz": 1})
     assert "required" in refuse(room.PretrainConfig, {"method": {}})
     assert "method" in refuse(room.PretrainConfig, {})
 
