@@ -33,8 +33,8 @@ test: $(STAMP)  ## everything but the long proofs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --ignore tests/app -n $(WORKERS) --dist loadfile
-	$(BIN)/pytest tests/app
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not browser" -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -m browser tests/app
 
 proof: $(STAMP)  ## the long proofs in full: mutations, kills, simulations
 	MEDSSL_PROOF=1 $(BIN)/pytest
