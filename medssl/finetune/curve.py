@@ -141,7 +141,8 @@ def _point(task: Task, key: Key, found: Scored) -> dict[str, Any]:
         "note": interval.note,
     }
     if found.left_out[level]:
-        row["note"] = f"{found.left_out[level]} patients whose pictures disagree left out."
+        words = f"{found.left_out[level]} patients whose pictures disagree left out."
+        row["note"] = " ".join(filter(None, (interval.note, words)))
     base: Key = (SCRATCH, mode, budget, level)
     if base in found.cells and init not in {SCRATCH, PIXELS}:
         row |= _gap("difference", *found.apart(key, base))
@@ -182,12 +183,11 @@ def matches(found: Scored, config: FinetuneConfig) -> list[tuple[dict[str, str],
             asked = own[0] != other[0] and (own[1] == other[1] or other == (SCRATCH, "full"))
             if not asked or own[0] in {SCRATCH, PIXELS} or len(budgets) < 2:
                 continue
-            match = labels_to_match(
-                sorted(budgets),
-                [found.resampled[*own, b, "image"] for b in sorted(budgets)],
-                found.resampled[*other, max(others), "image"],
-                seed=config.seed,
-            )
+            scores = [found.resampled[*own, b, "image"] for b in sorted(budgets)]
+            target = found.resampled[*other, max(others), "image"]
+            if any(np.isnan(r.drawn).all() for r in (*scores, target)):
+                continue  # too few test patients of one kind; the curve's notes say so
+            match = labels_to_match(sorted(budgets), scores, target, seed=config.seed)
             names = {"init": own[0], "mode": own[1], "against": other[0], "against_mode": other[1]}
             out.append((names | {"against_budget": f"{max(others):g}"}, match))
     return out

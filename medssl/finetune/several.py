@@ -4,6 +4,7 @@ Every label is asked on its own labelled pictures; where a picture lacks one of 
 leaves that label out. All labels share the draws of patients, so that frozen and joint are comparable.
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,19 +18,22 @@ import torch
 
 from medssl import runs
 from medssl.cohort import manifest as manifest_room
+from medssl.cohort import split as split_room
 from medssl.config import FinetuneConfig
-from medssl.errors import UsageError
+from medssl.errors import RefusedError, UsageError
+from medssl.files import locked, sha256_file, write_json
 from medssl.finetune import grid
 from medssl.finetune.cells import Cell, Shelf, Where
 from medssl.finetune.finetune import finetune
 from medssl.finetune.modes import Plan
 from medssl.finetune.probe import softmax
-from medssl.finetune.starts import Start, make_starts, read_sources
+from medssl.finetune.starts import Source, Start, check_held, make_starts, read_sources
 from medssl.finetune.task import Task, make_task
 from medssl.finetune.tune import Labelled, Tuned, tune
 from medssl.models.heads import LinearHead
 
 JOINT = "joint"
+MADE_OF = "made_of.json"
 Tell = Callable[[str], None]
 
 
@@ -62,11 +66,57 @@ def finetune_several(
 
     Raises:
         UsageError: a label is not of two classes.
+        RefusedError: the folder is in use, not empty, or of other settings, data or encoders.
         MedsslError: see ``finetune``.
     """
     sources = read_sources(encoders, data, manifest_room.read(data))
     single = [config.model_copy(update={"target": t, "targets": ()}) for t in config.targets]
     asked = ask(single, data, sources[0].store)
+    for task in asked.tasks.values():
+        check_held(sources, task, allow=allow_seen)
+    made_of = {
+        "settings": config.digest(),
+        "split": split_room.split_digest(data),
+        "manifest": sha256_file(data / "manifest.parquet"),
+        "encoders": {s.name: s.digest for s in sources},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        _check_same(out, made_of, resume=resume)
+        return _train(config, single, asked, sources, (encoders, data, out), allow_seen, progress)
+
+
+def _check_same(out: Path, made_of: dict[str, Any], *, resume: bool) -> None:
+    """Refuse a folder whose trainings were made otherwise; note what these are made of.
+
+    Raises:
+        RefusedError: the folder is not empty, or was made with something else.
+    """
+    there = [p.name for p in out.iterdir() if p.name != ".lock"]
+    if there and not resume:
+        words = f"{out}: not empty ({len(there)} entries); use another --out, or --resume this one."
+        raise RefusedError(words, "E-NOTEMPTY")
+    if there:
+        file = out / MADE_OF
+        before = json.loads(file.read_text()) if file.is_file() else {}
+        changed = [k for k in made_of if before.get(k) != made_of[k]]
+        if changed:
+            words = f"{out}: was made with other {', '.join(changed)}; use another --out."
+            raise RefusedError(words, "E-RESUME")
+    write_json(out / MADE_OF, made_of)
+
+
+def _train(
+    config: FinetuneConfig,
+    single: list[FinetuneConfig],
+    asked: Question,
+    sources: list[Source],
+    places: tuple[dict[str, Path], Path, Path],
+    allow_seen: bool,
+    progress: Tell | None,
+) -> tuple[runs.Run, ...]:
+    """Train together, then finish every label's run; what is done stays."""
+    encoders, data, out = places
     joint = out / JOINT
     if config.full.budgets:
         tell = progress if progress is not None else _nothing
@@ -85,7 +135,7 @@ def finetune_several(
                 data,
                 folder,
                 allow_seen=allow_seen,
-                resume=resume,
+                resume=True,
                 progress=progress,
                 strata=asked.tasks[own.target].strata,
                 shelf=joint / own.target,

@@ -81,6 +81,17 @@ def test_a_stopped_one_goes_on(two_labels, simclr_run, tmp_path, monkeypatch):
     assert len(trained) == 3  # pretrained, the stopped one, and that one again
 
 
+def test_other_settings_do_not_go_on_from_these(two_labels, simclr_run, tmp_path, capsys):
+    out, base = tmp_path / "run", ["full.budgets=[]"]
+    assert main(line(two_labels, simclr_run, out, *base)) == 0
+    capsys.readouterr()
+    assert main(line(two_labels, simclr_run, out, *base)) == 4
+    assert "not empty" in capsys.readouterr().err
+    assert main(line(two_labels, simclr_run, out, *base, "penalty=7", "--resume")) == 4
+    assert "other settings" in capsys.readouterr().err
+    assert main(line(two_labels, simclr_run, out, *base, "--resume")) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
