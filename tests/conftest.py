@@ -1,5 +1,6 @@
 """Shared fixtures: one small synthetic hospital pair, scanned, decoded and split once."""
 
+import hashlib
 import os
 import shutil
 import socket
@@ -14,6 +15,7 @@ os.environ.setdefault(
 )  # small networks; two threads on two busy cores only spin
 
 from medssl.cli import main
+from medssl.cohort import privacy
 from medssl.synthetic import SynthesisSettings, synthesize
 
 SIZE = 32
@@ -46,10 +48,26 @@ def _no_network():
 
 @pytest.fixture(autouse=True, scope="session")
 def keys(tmp_path_factory):
-    """Pseudonym keys of the whole session, away from the home folder."""
+    """Pseudonym keys of the whole session, away from the home folder.
+
+    A key follows from where its file lies, so that rows, splits and draws are the same in every
+    run of the suite; ``MEDSSL_PROOF`` leaves them random.
+    """
     folder = tmp_path_factory.mktemp("keys")
     os.environ["MEDSSL_KEYS"] = str(folder)
-    return folder
+    if PROOF:
+        yield folder
+        return
+    base, make = tmp_path_factory.getbasetemp(), privacy.make_key
+
+    def repeatable(where):
+        make(where)
+        if where.is_relative_to(base):
+            where.write_text(hashlib.sha256(str(where.relative_to(base)).encode()).hexdigest())
+
+    privacy.make_key = repeatable
+    yield folder
+    privacy.make_key = make
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,14 @@ def default_key_file(site: str) -> Path:
     return (Path(base) if base else Path.home() / ".medssl" / "keys") / f"{site}.key"
 
 
+def make_key(where: Path) -> None:
+    """Write a new random key file, mode 0600, in a folder of mode 0700."""
+    where.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as out:
+        out.write(secrets.token_hex(KEY_BYTES) + "\n")
+
+
 def open_key(site: str, path: Path | None, cohort: Path) -> SiteKey:
     """Read a site's key, or make it on first use (mode 0600).
 
@@ -58,10 +66,7 @@ def open_key(site: str, path: Path | None, cohort: Path) -> SiteKey:
         words = f"{where}: a key inside a cohort would travel with it. Keep it elsewhere."
         raise RefusedError(words, "E-KEY-PLACE")
     if not where.exists():
-        where.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as out:
-            out.write(secrets.token_hex(KEY_BYTES) + "\n")
+        make_key(where)
     if not where.is_file():
         raise UsageError(f"{where}: not a key file.", "E-KEY")
     if where.stat().st_mode & 0o077:
