@@ -23,7 +23,7 @@ from medssl.methods import build_method
 from medssl.models.encoder import Encoder, build
 from medssl.synthetic import SynthesisSettings, synthesize
 from medssl.train import collapse, optim
-from medssl.train.course import make_views
+from medssl.train.course import see
 from medssl.train.feed import Feed
 from medssl.train.material import gather
 from medssl.train.panel import choose
@@ -144,7 +144,7 @@ def train(case: Case, data: Path, steps: int) -> Seen:
     streak, step = collapse.Streak(steps), 0
     for epoch in itertools.count():
         for batch in Feed(material.store, course.plan(epoch)):
-            loss = method.loss(make_views(batch, config, epoch, course, method.views), batch.bag)
+            loss = method.loss(see(batch, config, epoch, course, method))
             if not torch.isfinite(loss.total):
                 seen.at["streak"] = f"{step + 1}, loss not a number"
                 return seen

@@ -41,7 +41,7 @@ from medssl.methods import build_method
 from medssl.models.encoder import build
 from medssl.synthetic import SynthesisSettings, synthesize
 from medssl.train import optim
-from medssl.train.course import Course, make_views
+from medssl.train.course import Course, see
 from medssl.train.feed import Feed
 from medssl.train.material import gather, statistics
 
@@ -215,10 +215,10 @@ def ours(root: Path, asked: Asked, *, model: bool) -> tuple[Spent, int]:
         for epoch in range(asked.epochs):
             for batch in Feed(material.store, plan(epoch)):
                 held = batch.to(DEVICE)
-                views = make_views(held, config, epoch, course, method.views)
+                seen = see(held, config, epoch, course, method)
                 if not model:
                     continue
-                method.loss(views, held.bag).total.backward()
+                method.loss(seen).total.backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
 

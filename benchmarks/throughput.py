@@ -31,10 +31,11 @@ from medssl.config import (
     WatchConfig,
 )
 from medssl.methods import build_method
+from medssl.methods.base import Seen
 from medssl.models.encoder import build
 from medssl.models.precision import one_pixel_strides
 from medssl.train import checkpoints, optim
-from medssl.train.course import Course, make_views
+from medssl.train.course import Course, see
 from medssl.train.feed import Feed
 from medssl.train.material import gather
 from medssl.train.pretrain import pretrain
@@ -88,8 +89,11 @@ class Bench:
         if cell.compiled:
             self.method.encoder.net.compile()
         self.optimizer = optim.build(self.config.optim, self.method, cell.batch)
-        self.resident = torch.randn(cell.batch, 2, 1, cell.size, cell.size, device=DEVICE)
-        self.bag = torch.arange(cell.batch, device=DEVICE)
+        self.resident = Seen(
+            torch.randn(cell.batch, 2, 1, cell.size, cell.size, device=DEVICE),
+            torch.arange(cell.batch, device=DEVICE),
+            torch.zeros(cell.batch, 2, dtype=torch.int32, device=DEVICE),
+        )
         self.batches = self._forever()
 
     def _forever(self) -> Any:
@@ -103,27 +107,27 @@ class Bench:
         epoch, batch = next(self.batches)
         return epoch, batch.to(DEVICE)
 
-    def views(self, epoch: int, batch: Any) -> torch.Tensor:
+    def views(self, epoch: int, batch: Any) -> Seen:
         """Return the views of a batch."""
-        return make_views(batch, self.config, epoch, self.course, self.method.views)
+        return see(batch, self.config, epoch, self.course, self.method)
 
-    def step(self, views: torch.Tensor, bag: torch.Tensor) -> None:
+    def step(self, seen: Seen) -> None:
         """Loss, backward, optimiser."""
         bf16 = self.cell.precision == "bf16"
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bf16):
-            loss = self.method.loss(views, bag).total
+            loss = self.method.loss(seen).total
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def bare(self) -> None:
         """One step on the resident batch."""
-        self.step(self.resident, self.bag)
+        self.step(self.resident)
 
     def fed(self) -> None:
         """One step on the next batch of the store."""
         epoch, batch = self.read()
-        self.step(self.views(epoch, batch), batch.bag)
+        self.step(self.views(epoch, batch))
 
 
 def wait() -> None:

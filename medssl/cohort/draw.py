@@ -57,13 +57,13 @@ def make_bags(
         rows: candidate rows, int64 ``[n]``.
         bag, patient, picture: values of those rows: group, patient, digest of the pixels.
     """
-    owner, group = _codes(patient, ranked=True), _codes(bag, ranked=True)
+    owner, group = codes(patient, ranked=True), codes(bag, ranked=True)
     pair = np.lexsort((group, owner))
     fresh = np.ones(len(pair), bool)
     fresh[1:] = (np.diff(owner[pair]) != 0) | (np.diff(group[pair]) != 0)
     place = np.empty(len(pair), np.int64)
     place[pair] = np.cumsum(fresh) - 1
-    first = _first_of_each(place, _codes(picture, ranked=False))
+    first = _first_of_each(place, codes(picture, ranked=False))
     order = first[np.lexsort((rows[first], place[first]))]
     start = np.searchsorted(place[order], np.arange(fresh.sum() + 1))
     return Bags(
@@ -71,7 +71,7 @@ def make_bags(
     )
 
 
-def _codes(values: npt.NDArray[Any], *, ranked: bool) -> IntArray:
+def codes(values: npt.NDArray[Any], *, ranked: bool) -> IntArray:
     """Return a number per different value, as text; ranked in the order of the texts, int64 ``[n]``."""
     text = values if values.dtype == object else values.astype(str)
     coded = pa.array(text, pa.string()).dictionary_encode()
@@ -130,8 +130,8 @@ def plan_patients(
     pick, first, second = stream.random((3, len(patients)))
     shuffle = stream.permutation(len(patients))
     paired = np.flatnonzero(sizes > 1)
-    begin, count = _runs(bags.patient, patients)
-    begin_paired, pairs = _runs(bags.patient[paired], patients)
+    begin, count = runs_of(bags.patient, patients)
+    begin_paired, pairs = runs_of(bags.patient[paired], patients)
     keep = np.full(len(patients), single_images) | (pairs > 0)
     chosen = (pick * np.where(pairs > 0, pairs, count)).astype(np.int64)
     bag = begin + chosen
@@ -174,7 +174,7 @@ def neighbours(
         patient, series, slices: values of those rows; slice -1 is no slice and has no neighbour.
         within: the largest distance, slices.
     """
-    owner, group = _codes(patient, ranked=True), _codes(series, ranked=True)
+    owner, group = codes(patient, ranked=True), codes(series, ranked=True)
     order = np.lexsort((rows, slices, group, owner))
     fresh = np.ones(len(order), bool)
     fresh[1:] = (np.diff(owner[order]) != 0) | (np.diff(group[order]) != 0)
@@ -203,8 +203,8 @@ def plan_neighbours(
     shuffle = stream.permutation(len(patients))
     mates = near.high - near.low - 1
     paired = np.flatnonzero(mates > 0)
-    begin, count = _runs(near.patient, patients)
-    begin_paired, pairs = _runs(near.patient[paired], patients)
+    begin, count = runs_of(near.patient, patients)
+    begin_paired, pairs = runs_of(near.patient[paired], patients)
     a = begin + (first * count).astype(np.int64)
     has = pairs > 0
     a[has] = paired[(begin_paired + (first * pairs).astype(np.int64))[has]]
@@ -216,7 +216,7 @@ def plan_neighbours(
     return Plan(rows[shuffle], patients[shuffle], limits(len(shuffle), batch, times))
 
 
-def _runs(values: IntArray, wanted: IntArray) -> tuple[IntArray, IntArray]:
+def runs_of(values: IntArray, wanted: IntArray) -> tuple[IntArray, IntArray]:
     """Return where each wanted value begins in sorted values, and how often it stands there."""
     begin = np.searchsorted(values, wanted)
     return begin, np.searchsorted(values, wanted, side="right") - begin

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medssl.cohort import draw
-from medssl.config import MethodConfig, MICLeConfig
-from medssl.errors import UsageError
+from medssl.cohort import draw, draw_slices, draw_unlike
+from medssl.config import MethodConfig, PairSettings
+from medssl.errors import NothingUsableError, UsageError
 
 Column = Callable[[str], npt.NDArray[Any]]
 
@@ -52,8 +52,10 @@ def policy(
     """
     picked = Columns(rows, column)
     patients = len(set(picked("patient_id")))
-    if isinstance(method, MICLeConfig):
+    if isinstance(method, PairSettings) and method.drawn == "pairs":
         made = _pairs(method, rows, picked, seed, batch, times)
+    elif method.drawn in {"neighbours", "triples"}:
+        made = _slices(method, rows, picked, seed, batch, times)
     else:
         bags = draw.make_bags(rows, picked("patient_id"), picked("patient_id"), picked("pixels"))
         made = lambda epoch: draw.plan_images(bags, seed, epoch, batch, times=times)  # noqa: E731
@@ -80,8 +82,26 @@ class Columns:
         return values
 
 
+def _slices(
+    method: Any, rows: draw.IntArray, column: Columns, seed: int, batch: int, times: int
+) -> Callable[[int], draw.Plan]:
+    owner, series = column("patient_id"), column("series_id")
+    near = draw.neighbours(rows, owner, series, column("slice"), method.within_slices)
+    pairs = method.drawn == "neighbours"
+    many = int((near.high - near.low > 1).sum()) if pairs else len(draw_slices.between(near))
+    if many < 2:
+        words = (
+            f"{many} slices have {'a neighbour' if pairs else 'one on either side'} at most "
+            f"{method.within_slices} away in their series, so {method.name} has nothing to learn from. It "
+            "needs volumes decoded as slices, or a larger method.within_slices."
+        )
+        raise NothingUsableError(words, "E-NOPAIRS")
+    plan = draw_slices.plan_next if pairs else draw_slices.plan_triples
+    return lambda epoch: plan(near, seed, epoch, min(batch, many), times=times)
+
+
 def _pairs(
-    method: MICLeConfig, rows: draw.IntArray, column: Columns, seed: int, batch: int, times: int
+    method: PairSettings, rows: draw.IntArray, column: Columns, seed: int, batch: int, times: int
 ) -> Callable[[int], draw.Plan]:
     single = method.single_images
     owner = column("patient_id")
@@ -93,6 +113,12 @@ def _pairs(
         draw.check_pairs(near.patient, paired, batch, single_images=single)
         return lambda epoch: draw.plan_neighbours(
             near, seed, epoch, batch, single_images=single, times=times
+        )
+    if method.differ is not None:
+        held = draw_unlike.unlike(rows, column(method.bag), owner, column(method.differ))
+        draw.check_pairs(held.patient, held.patient[held.mates > 0], batch, single_images=single)
+        return lambda epoch: draw_unlike.plan_unlike(
+            held, seed, epoch, batch, single_images=single, times=times
         )
     bags = draw.make_bags(rows, column(method.bag), owner, column("pixels"))
     paired = bags.patient[bags.sizes > 1]

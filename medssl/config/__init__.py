@@ -5,7 +5,14 @@ from medssl.config.chain import ChainConfig
 from medssl.config.decoding import DecodeConfig
 from medssl.config.evaluation import EvaluateConfig, Group, Month
 from medssl.config.finetuning import FinetuneConfig, FullConfig
-from medssl.config.methods import MethodConfig, MICLeConfig, SimCLRConfig
+from medssl.config.methods import (
+    MethodConfig,
+    MICLeConfig,
+    NextSliceConfig,
+    PairSettings,
+    SimCLRConfig,
+    SliceOrderConfig,
+)
 from medssl.config.pretraining import (
     Duration,
     EncoderConfig,
@@ -33,11 +40,14 @@ __all__ = [
     "MICLeConfig",
     "MethodConfig",
     "Month",
+    "NextSliceConfig",
     "OptimConfig",
+    "PairSettings",
     "Precision",
     "PretrainConfig",
     "Settings",
     "SimCLRConfig",
+    "SliceOrderConfig",
     "ViewsConfig",
     "WatchConfig",
 ]

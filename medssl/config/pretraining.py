@@ -9,15 +9,23 @@ from medssl.config.decoding import DecodeConfig
 from medssl.config.methods import MethodConfig
 from medssl.config.views import ViewsConfig
 
+TURNED = 30.0
+"""Degrees above which views turn pictures as if they had no upright."""
+
 
 class EncoderConfig(Settings):
     """The network."""
 
     name: str = "resnet18"
     """A timm name for images (resnet18, vit_tiny_patch16_224, ...) or one of resnet10_3d,
-    resnet18_3d, resnet34_3d, resnet50_3d (MONAI) for whole volumes."""
+    resnet18_3d, resnet34_3d, resnet50_3d, vit_tiny_3d, vit_small_3d (MONAI) for whole volumes."""
     norm: Literal["batch", "group"] = "batch"
     """Batch normalisation, or group normalisation (small batches)."""
+    pool: Literal["default", "mean"] = "default"
+    """mean: features of a vision transformer are the mean of its patches, not its class token."""
+    patch: int | None = Field(None, ge=2)
+    """Side of a vision transformer's patches, pixels; None: what its name says, and an eighth of the
+    side for volumes. Small pictures want small patches."""
 
 
 class OptimConfig(Settings):
@@ -148,6 +156,21 @@ class PretrainConfig(Settings):
     """Epochs between two checkpoints for resuming; the last three are kept."""
     save_minutes: float = Field(30.0, gt=0)
     """Also save inside an epoch that takes longer than this."""
+
+    @model_validator(mode="after")
+    def _task(self) -> "PretrainConfig":
+        task, turned = self.method.name, self.views.rotation_deg > TURNED
+        if not self.method.volumes and self.decode.volumes == "whole":
+            raise ValueError(f"{task} is a task of images and slices; set decode.volumes=slices")
+        if task == "colourisation" and self.decode.colour == "grey":
+            raise ValueError("colourisation needs colours; set decode.colour=rgb")
+        if task == "rotation" and (turned or self.views.flip_vertical):
+            words = (
+                f"views.rotation_deg above {TURNED:g} or views.flip_vertical say that these pictures have no "
+                "upright (skin, histology), and rotation asks for it; take another task"
+            )
+            raise ValueError(words)
+        return self
 
     @model_validator(mode="after")
     def _start(self) -> "PretrainConfig":

@@ -10,6 +10,22 @@ if TYPE_CHECKING:
 METHODS = {
     "simclr": "medssl.methods.simclr:SimCLR",
     "micle": "medssl.methods.micle:MICLe",
+    "moco_v2": "medssl.methods.moco_v2:MoCoV2",
+    "moco_v3": "medssl.methods.moco_v3:MoCoV3",
+    "byol": "medssl.methods.byol:BYOL",
+    "simsiam": "medssl.methods.simsiam:SimSiam",
+    "barlow_twins": "medssl.methods.barlow_twins:BarlowTwins",
+    "vicreg": "medssl.methods.vicreg:VICReg",
+    "dino": "medssl.methods.dino:DINO",
+    "mae": "medssl.methods.mae:MAE",
+    "aim": "medssl.methods.aim:AIM",
+    "context_encoder": "medssl.methods.context_encoder:ContextEncoder",
+    "denoising": "medssl.methods.denoising:Denoising",
+    "rotation": "medssl.methods.rotation:Rotation",
+    "patch_location": "medssl.methods.patch_location:PatchLocation",
+    "colourisation": "medssl.methods.colourisation:Colourisation",
+    "next_slice": "medssl.methods.next_slice:NextSlice",
+    "slice_order": "medssl.methods.slice_order:SliceOrder",
 }
 
 
@@ -21,7 +37,11 @@ def method_class(name: str) -> "type[Method]":
 
 
 def build_method(config: Any, encoder: "Encoder", seed: int) -> "Method":
-    """Build the method that ``config.name`` names, its heads drawn from ``seed``."""
+    """Build the method that ``config.name`` names, its heads drawn from ``seed``.
+
+    Raises:
+        UsageError: the encoder or its pictures are not of the kind that the task needs.
+    """
     import torch
 
     with torch.random.fork_rng(devices=[]):

@@ -36,6 +36,11 @@ class _Gather(torch.autograd.Function):
         return own * dist.get_world_size()
 
 
+def full(values: Tensor) -> Tensor:
+    """Return half precision as float32, all else as it is."""
+    return values.float() if values.dtype in HALVES else values
+
+
 def gathered(own: Tensor) -> Tensor:
     """Return all processes' rows in the order of the ranks, ``[N_global, ...]``; alone, the rows.
 
@@ -46,6 +51,6 @@ def gathered(own: Tensor) -> Tensor:
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return own
     # gloo adds no bf16; what is half precision keeps its values in float32.
-    kept = own.float() if own.dtype in HALVES else own
+    kept = full(own)
     out: Tensor = _Gather.apply(kept)  # type: ignore[no-untyped-call]
     return out

@@ -8,5 +8,3 @@ class MICLe(SimCLR):
 
     A patient with one image gives two views of it (arXiv 2101.05224, section 3.2).
     """
-
-    images, views = 2, 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,16 @@ from torch import Tensor, nn
 from medssl.config import EncoderConfig
 from medssl.errors import UsageError
 from medssl.models.thrift import in_chunks
+from medssl.models.volume_vit import volume_vit
 
-VOLUME_NAMES = ("resnet10_3d", "resnet18_3d", "resnet34_3d", "resnet50_3d")
+VOLUME_NAMES = (
+    "resnet10_3d",
+    "resnet18_3d",
+    "resnet34_3d",
+    "resnet50_3d",
+    "vit_tiny_3d",
+    "vit_small_3d",
+)
 GROUPS = 8
 
 
@@ -25,15 +34,23 @@ class Encoder(nn.Module):
         width: features per image.
         dims: 2 for images, 3 for whole volumes.
         channels: 1 for grey, 3 for red, green and blue.
+        size: side of the images, pixels; 0 where nobody said.
         chunk: images that are learnt from at a time (``models/thrift.py``); None: all.
     """
 
-    def __init__(self, net: nn.Module, width: int, dims: int, channels: int = 1) -> None:
+    def __init__(
+        self, net: nn.Module, width: int, dims: int, channels: int = 1, size: int = 0
+    ) -> None:
         super().__init__()
         self.layout = torch.channels_last if dims == 2 else torch.contiguous_format
         self.net = net.to(memory_format=self.layout)
-        self.width, self.dims, self.channels = width, dims, channels
+        self.width, self.dims, self.channels, self.size = width, dims, channels, size
         self.chunk: int | None = None
+
+    @property
+    def any_side(self) -> bool:
+        """Return whether it reads pictures of other sides too: all but vision transformers do."""
+        return not any(type(m).__name__ in {"PatchEmbed", "VolumeViT"} for m in self.net.modules())
 
     def forward(self, images: Tensor) -> Tensor:
         """Map float ``[N, C, (D,) H, W]``, normalised, to float ``[N, width]``."""
@@ -67,8 +84,13 @@ def build(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net, width = _volume_net(config) if volume else _image_net(config, size, channels)
-    return Encoder(net, width, 3 if volume else 2, 1 if volume else channels)
+        if "vit" not in config.name and (config.pool != "default" or config.patch is not None):
+            words = (
+                f"encoder.pool and encoder.patch are of vision transformers; {config.name} is none."
+            )
+            raise UsageError(words, "E-ENCODER")
+        net, width = _volume_net(config, size) if volume else _image_net(config, size, channels)
+    return Encoder(net, width, 3 if volume else 2, 1 if volume else channels, size)
 
 
 def _image_net(config: EncoderConfig, size: int, channels: int) -> tuple[nn.Module, int]:
@@ -82,6 +104,14 @@ def _image_net(config: EncoderConfig, size: int, channels: int) -> tuple[nn.Modu
         options["norm_layer"] = _group_norm
     if "vit" in config.name:
         options["img_size"] = size
+        if config.pool == "mean":
+            options["global_pool"] = "avg"
+        if config.patch is not None:
+            options["patch_size"] = config.patch
+        patch = config.patch or _patch_in(config.name)
+        if patch is not None and size % patch:
+            words = f"encoder {config.name}: decode.size {size} does not divide by its patches of {patch}."
+            raise UsageError(words, "E-ENCODER")
         if config.norm == "group":
             raise UsageError(
                 f"encoder {config.name} has no batch norm to replace; use norm: batch.", "E-ENCODER"
@@ -97,6 +127,11 @@ def _image_net(config: EncoderConfig, size: int, channels: int) -> tuple[nn.Modu
     return net.train(), int(width)
 
 
+def _patch_in(name: str) -> int | None:
+    found = re.search(r"patch(\d+)", name)
+    return int(found[1]) if found else None
+
+
 def _group_norm(channels: int, **_: Any) -> nn.GroupNorm:
     return nn.GroupNorm(GROUPS, channels)
 
@@ -109,9 +144,14 @@ def synchronise(encoder: Encoder) -> None:
     encoder.net = convert_sync_batchnorm(encoder.net)
 
 
-def _volume_net(config: EncoderConfig) -> tuple[nn.Module, int]:
+def _volume_net(config: EncoderConfig, size: int) -> tuple[nn.Module, int]:
     with contextlib.redirect_stderr(io.StringIO()):
         from monai.networks.nets import resnet
+    if config.name.startswith("vit"):
+        if config.norm == "group":
+            words = f"encoder {config.name} has no batch norm to replace; use norm: batch."
+            raise UsageError(words, "E-ENCODER")
+        return volume_vit(config.name, size, config.patch)
     builders: dict[str, Callable[..., nn.Module]] = {
         "resnet10_3d": resnet.resnet10,
         "resnet18_3d": resnet.resnet18,

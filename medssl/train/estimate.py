@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from medssl.config import PretrainConfig
-from medssl.methods.base import Method
+from medssl.methods.base import Method, Seen
 from medssl.train import optim
 
 MIB = 2**20
@@ -27,8 +27,8 @@ REPEATS = 3
 BUDGET_S = 60.0  # a step foreseen to take longer is foreseen, not taken
 LOG_LINE = 400
 KEPT = 4  # three checkpoints and the last healthy one
-BatchMaker = Callable[[int], tuple[Tensor, Tensor]]
-Step = Callable[[Tensor, Tensor], None]
+BatchMaker = Callable[[int], Seen]
+Step = Callable[[Seen], None]
 SAMPLED_S = 0.002
 PAIR_BYTES = 17  # of two views: similarity, its masked copy, probability, gradient, and the mask
 NEGATIVES = (
@@ -200,9 +200,10 @@ def plain_step(config: PretrainConfig, method: Method) -> Step:
     """Return loss, backward and optimiser step, without gradient cache."""
     optimizer = optim.build(config.optim, method, config.batch)
 
-    def step(views: Tensor, bag: Tensor) -> None:
-        with torch.autocast(views.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            loss = method.loss(views, bag).total
+    def step(seen: Seen) -> None:
+        bf16 = config.precision == "bf16"
+        with torch.autocast(seen.views.device.type, torch.bfloat16, enabled=bf16):
+            loss = method.loss(seen).total
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -246,8 +247,8 @@ def estimate(
     Args:
         config: the settings of the run.
         method: on the device it will train on.
-        batch_maker: from a number of samples to normalised views ``[n, K, C, (D,) H, W]`` on the
-            device and bags ``[n]``; its time is part of a step's. It may repeat pictures.
+        batch_maker: from a number of samples to what a method is shown of them, on the device; its
+            time is part of a step's. It may repeat pictures.
         steps: optimiser steps of the whole run.
         world: processes that share a batch.
         most: samples that an epoch holds; no batch can be larger.
@@ -264,7 +265,7 @@ def estimate(
     probe = _Probe(batch_maker, step if step is not None else plain_step(config, method), held)
     local, most = max(1, -(-config.batch // world)), max(1, most // world)
     ladder = probe.ladder(local)
-    views = batch_maker(2)[0]
+    views = batch_maker(2).views
     grown = line(ladder[0], ladder[-1], "peak")
     memory = Footprint(grown, views.shape[1], views[0].nbytes, config.chunk, world)
     seconds, how = probe.seconds(local, ladder, memory)
@@ -296,7 +297,7 @@ class _Probe:
 
     def take(self, samples: int) -> None:
         """Take one step."""
-        self.step(*self.maker(samples))
+        self.step(self.maker(samples))
 
     def cost(self, samples: int) -> Cost:
         """Take a step to warm up, then some for the clock; memory is the most of all of them."""

@@ -27,7 +27,7 @@ from medssl.models.encoder import synchronise
 from medssl.runs import Run
 from medssl.train import checkpoints, faults, optim
 from medssl.train.collapse import Verdict
-from medssl.train.course import Course, make_views
+from medssl.train.course import Course, see
 from medssl.train.feed import Batch, Feed
 from medssl.train.observer import Observer
 from medssl.train.stopping import Asked, leave, listening
@@ -104,11 +104,11 @@ class _Module(pl.LightningModule):
         turn = self.step * self.config.accumulate + index % self.config.accumulate
         torch.manual_seed((self.config.seed << 32) ^ turn ^ (self.world.rank << RANK_SEED))
         method = self.method
-        seen = make_views(batch, self.config, self.epoch, self.course, method.views)
-        loss = method.loss(seen, batch.bag)
+        seen = see(batch, self.config, self.epoch, self.course, method)
+        loss = method.loss(seen)
         figures = figures_of(loss)
         if not math.isfinite(figures["loss"]):
-            raise faults.no_number(method, seen, batch.row, self.step)
+            raise faults.no_number(method, seen.views, batch.row, self.step)
         self.last = self._mean(figures, index % self.config.accumulate)
         self.seen += len(batch.bag)
         return loss.total

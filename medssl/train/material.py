@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from medssl import views
 from medssl.cohort import manifest as manifest_room
 from medssl.cohort import split as split_room
-from medssl.cohort.policy import Policy, policy
+from medssl.cohort.policy import Column, Policy, policy
 from medssl.config import PretrainConfig
 from medssl.errors import NothingUsableError
 from medssl.store import STORED_MAX, Store, open_store
@@ -69,7 +69,7 @@ def gather(
     owner = store.column("patient_id")
     known = pa.array(sorted(allowed), pa.string())
     inside = pc.is_in(store.index.column("patient_id"), value_set=known)
-    rows = np.flatnonzero(inside.to_numpy())
+    rows = _coloured(config, store, np.flatnonzero(inside.to_numpy()))
     if rows.size == 0:
         raise NothingUsableError(f"{data}: no picture of a training patient.", "E-NOTHING")
     store.verify(rows[world.rank :: world.size])
@@ -82,12 +82,42 @@ def gather(
     drawn = policy(
         config.method,
         rows,
-        store.column,
+        columns(store, manifest.table),
         seed=config.seed,
         batch=config.batch,
         times=config.accumulate,
     )
     return Material(store, rows, drawn, place, digest, summary)
+
+
+def _coloured(
+    config: PretrainConfig, store: Store, rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return the rows that a task of colours can learn from: grey pictures have no colour to tell."""
+    if config.method.name != "colourisation" or not store.colour:
+        return rows
+    kept: npt.NDArray[np.int64] = rows[~np.asarray(store.index.column("grey"), bool)[rows]]
+    if rows.size and not kept.size:
+        words = (
+            f"all {rows.size} pictures are grey, three equal channels each; colourisation has nothing to "
+            "learn from. Take another task."
+        )
+        raise NothingUsableError(words, "E-NOTHING")
+    return kept
+
+
+def columns(store: Store, manifest: pa.Table) -> Column:
+    """Return how to look up a column of every store row, in its index or else in the manifest."""
+
+    def column(name: str) -> npt.NDArray[Any]:
+        if name in store.index.column_names:
+            return store.column(name)
+        place = pc.index_in(
+            store.index.column("image_id"), value_set=manifest.column("image_id").combine_chunks()
+        )
+        return np.asarray(manifest.column(name).take(place).to_pylist(), dtype=object)
+
+    return column
 
 
 def statistics(store: Store, rows: npt.NDArray[np.int64]) -> tuple[float, float]:

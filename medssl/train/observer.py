@@ -89,9 +89,9 @@ class Observer:
     def step(self, step: int, figures: dict[str, float]) -> collapse.Verdict | None:
         """Look at one step's figures; return a verdict that ends the training."""
         collapsed, spread = figures.get("collapsed"), figures.get("z_std")
-        if not self.config.watch.collapse or collapsed is None or spread is None:
+        if not self._looks_for_collapse or collapsed is None or spread is None:
             return None
-        width = self.config.method.out
+        width = getattr(self.config.method, "out", 1)
         verdict = self.look.feed(step, figures["loss"], collapsed, spread, width)
         if verdict is None or verdict.level == "stop":
             return verdict
@@ -117,7 +117,12 @@ class Observer:
         verdict = collapse.measured(self.start, figures, self.well, step)
         if verdict is None:
             self.well = step
-        return verdict if self.config.watch.collapse else None
+        return verdict if self._looks_for_collapse else None
+
+    @property
+    def _looks_for_collapse(self) -> bool:
+        """Return whether equal outputs are to be feared: a task with an answer may use few directions."""
+        return self.config.watch.collapse and self.config.method.alike
 
     def write(self, line: dict[str, Any]) -> None:
         """Append a line to the log and to every tracker."""

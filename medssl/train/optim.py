@@ -1,6 +1,7 @@
 """Optimisers, groups and schedules."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,17 +12,26 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from medssl.config import OptimConfig
 from medssl.errors import NumericalStopError
+from medssl.methods.base import Method
 
 REFERENCE_BATCH = 256
 UNDECAYED = ("cls_token", "pos_embed", "reg_token")
 
 
-def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return parameter groups: biases, norms and ViT tokens are not decayed."""
+def groups(
+    module: nn.Module, weight_decay: float, chosen: Callable[[str], bool] = bool
+) -> list[dict[str, Any]]:
+    """Return parameter groups: biases, norms and ViT tokens are not decayed.
+
+    Args:
+        module: whose parameters with a gradient are grouped.
+        weight_decay: of the first group.
+        chosen: takes a parameter by its name.
+    """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
+        if not parameter.requires_grad or not chosen(name):
             continue
         plain = parameter.ndim <= 1 or any(name.endswith(token) for token in UNDECAYED)
         (free if plain else decayed).append(parameter)
@@ -37,9 +47,15 @@ def peak(config: OptimConfig, batch: int) -> float:
     return config.lr * {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[config.lr_scaling]
 
 
-def build(config: OptimConfig, module: nn.Module, batch: int) -> Optimizer:
+def build(config: OptimConfig, module: Method, batch: int) -> Optimizer:
     """Build the optimiser that the settings name."""
-    lr, parts = peak(config, batch), groups(module, config.weight_decay)
+    lr = peak(config, batch)
+    pace = module.pace
+    parts = []
+    for factor in sorted({pace(n) for n, _ in module.named_parameters()}, reverse=True):
+        chosen = {n for n, _ in module.named_parameters() if pace(n) == factor}
+        held = groups(module, config.weight_decay, chosen.__contains__)
+        parts += [{**group, "lr": factor * lr} for group in held]
     if config.name == "adamw":
         return torch.optim.AdamW(parts, lr=lr, fused=True)
     if config.name == "sgd":

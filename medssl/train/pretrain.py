@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from medssl import runs
 from medssl.cohort import draw
@@ -16,13 +15,14 @@ from medssl.cohort.privacy import patient_digest
 from medssl.config import PretrainConfig
 from medssl.errors import MedsslError, StoppedError
 from medssl.methods import build_method
+from medssl.methods.base import Seen
 from medssl.models import thrift, weights
 from medssl.models.encoder import Encoder
 from medssl.models.precision import check_precision
 from medssl.train import faults, trackers
 from medssl.train import world as world_room
 from medssl.train.checkpoints import Note
-from medssl.train.course import Course, make_views
+from medssl.train.course import Course, see
 from medssl.train.estimate import estimate
 from medssl.train.feed import Feed
 from medssl.train.loop import Progress, Setting, fit
@@ -259,11 +259,11 @@ def cost(
     drawn_size = int(np.diff(plan.limits).max())
     note("Measuring a few real steps; this takes about ten of them.")
 
-    def batch_of(samples: int) -> tuple[Tensor, Tensor]:
+    def batch_of(samples: int) -> Seen:
         places = np.arange(samples) % len(plan.patient)
         drawn = draw.Plan(plan.rows[places], plan.patient[places], np.array([0, samples]))
         batch = next(iter(Feed(course.store, drawn))).to(device)
-        return make_views(batch, config, 0, course, method.views), batch.bag
+        return see(batch, config, 0, course, method)
 
     try:
         facts = estimate(

@@ -5,6 +5,6 @@ number of processes and another device see the same views.
 """
 
 from medssl.views.batch import apply, check
-from medssl.views.parameters import DRAWS, ViewParameters, sample, uniforms
+from medssl.views.parameters import DRAWS, ViewParameters, key, sample, uniforms
 
-__all__ = ["DRAWS", "ViewParameters", "apply", "check", "sample", "uniforms"]
+__all__ = ["DRAWS", "ViewParameters", "apply", "check", "key", "sample", "uniforms"]

@@ -110,7 +110,7 @@ def sample(config: ViewsConfig, u: FloatArray, dims: int) -> ViewParameters:
         hue=_tensor(sign[:, 26] * math.radians(config.hue_deg)),
         sigma=_tensor(np.where(blurred, u[:, 13] * config.blur_sigma, 0.0)),
         noise=_tensor(np.where(noisy, u[:, 22] * config.noise_std, 0.0)),
-        noise_key=_key(u[:, 23:25]),
+        noise_key=key(u[:, 23:25]),
         hole_size=_tensor(u[:, 14] * config.cutout),
         hole_centre=_tensor(np.stack([sign[:, 15], (2 * ((u[:, 15] * 7919) % 1)) - 1], 1)),
     )
@@ -120,7 +120,8 @@ def _tensor(values: FloatArray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
-def _key(u: FloatArray) -> Tensor:
+def key(u: FloatArray) -> Tensor:
+    """Return int32 keys of numbers in [0, 1), of the same shape."""
     return torch.from_numpy((u * 2**32).astype(np.uint32).view(np.int32))
 
 
@@ -129,6 +130,6 @@ def _control(config: ViewsConfig, u: FloatArray, dims: int) -> Tensor:
     shape = (len(u), dims, *[POINTS] * dims)
     if config.elastic == 0:
         return torch.zeros(shape)
-    drawn = words(_key(u[:, 18:20]), math.prod(shape[1:])).view(shape) / 2**31
+    drawn = words(key(u[:, 18:20]), math.prod(shape[1:])).view(shape) / 2**31
     bent = _tensor(np.where(u[:, 17] < config.elastic_probability, 2 * config.elastic, 0.0))
     return drawn * bent.view(-1, *[1] * (dims + 1))

@@ -7,6 +7,7 @@ from medssl.config import EncoderConfig, PretrainConfig
 from medssl.errors import UsageError
 from medssl.loading import validate
 from medssl.methods import build_method
+from medssl.methods.base import Seen
 from medssl.models import thrift
 from medssl.models.encoder import build
 
@@ -28,9 +29,13 @@ def make(net, **extra):
     return method, views
 
 
+def shown(views):
+    return Seen(views, torch.arange(BATCH), torch.zeros(BATCH, 2, dtype=torch.int32))
+
+
 def gradient(method, views):
     method.zero_grad()
-    loss = method.loss(views, torch.arange(BATCH)).total
+    loss = method.loss(shown(views)).total
     loss.backward()
     return float(loss.detach()), [p.grad.clone() for p in method.parameters()]
 
@@ -69,7 +74,7 @@ def held_bytes(method, views):
 
     weights = {p.data_ptr() for p in method.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        method.loss(views, torch.arange(BATCH))
+        method.loss(shown(views))
     return sum(n for where, n in kept.items() if where not in weights)
 
 

@@ -1,4 +1,4 @@
-"""Started by torchrun: one method's gradient and update, shared out over the processes.
+"""Started by torchrun: every method's gradient and update, shared out over the processes.
 
 Arguments: folder of the result. What one process does with the whole batch is the oracle.
 """
@@ -8,15 +8,20 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import tasks
 from torch.nn.parallel import DistributedDataParallel
 
-from medssl.config import EncoderConfig, PretrainConfig
-from medssl.loading import validate
-from medssl.methods import METHODS, build_method
-from medssl.models.encoder import build
-
-BATCH, SIDE = 7, (40, 32)  # an odd batch: the processes hold 4 and 3 (or 3 and 4) samples
-BAG = [0, 0, 1, 2, 3, 3, 4]
+BAG = [0, 0, 1, 2, 3, 3, 4]  # an odd batch: the processes hold 4 and 3 (or 3 and 4) samples
+VOLUMES = {"simclr", "mae", "rotation", "context_encoder"}
+CASES = [
+    (name, dims, chunk)
+    for name, dims in tasks.sensible()
+    for chunk in ((None, 3) if name in {"simclr", "micle", "byol"} and dims == 2 else (None,))
+    if dims == 2 or name in VOLUMES
+]
 
 
 class Wrapped(torch.nn.Module):
@@ -24,47 +29,44 @@ class Wrapped(torch.nn.Module):
         super().__init__()
         self.method = method
 
-    def forward(self, views, bag):
-        return self.method.loss(views, bag)
+    def forward(self, seen):
+        return self.method.loss(seen)
 
 
-def make(name, chunk):
-    encoder = build(EncoderConfig(name="resnet10t", norm="group"), 32, whole=False, seed=0)
-    encoder.chunk = chunk
-    tree = {"method": {"name": name, "hidden": 16, "out": 8}}
-    return build_method(validate(PretrainConfig, tree, "t").method, encoder, 0).double()
+def make(name, dims, chunk):
+    extra = {"loss": "joint"} if name == "context_encoder" else {}
+    method = tasks.make(name, dims, norm="group", **extra).double()
+    method.encoder.chunk = chunk
+    return method
 
 
 def batch(method):
-    stream = torch.Generator().manual_seed(1)
-    views = torch.rand(
-        BATCH, method.images * method.views, 1, *SIDE, generator=stream, dtype=torch.float64
-    )
-    return views, torch.tensor(BAG)
+    return tasks.batch(method, seed=1, bag=BAG, dtype=torch.float64)
 
 
 def result(method, loss):
+    """What a process knows after a step."""
+    gradient = {k: p.grad for k, p in method.named_parameters() if p.grad is not None}
+    method.after_step(0.3)
     return {
         "loss": loss.total.detach(),
-        "z_std": loss.parts["z_std"],
-        "gradient": {k: p.grad for k, p in method.named_parameters()},
-        "buffers": dict(method.named_buffers()),
+        "parts": loss.parts,
+        "gradient": gradient,
+        "state": method.state_dict(),
     }
 
 
 def main(folder):
     dist.init_process_group("gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
-    edges = [round(BATCH * k / size) for k in range(size + 1)]
+    edges = [round(len(BAG) * k / size) for k in range(size + 1)]
     own = slice(edges[rank], edges[rank + 1])
-    for name in sorted(METHODS):
-        for chunk in (None, 3):
-            method = make(name, chunk)
-            views, bag = batch(method)
-            wide = DistributedDataParallel(Wrapped(method))  # it must live until the way back
-            loss = wide(views[own], bag[own])
-            loss.total.backward()
-            torch.save(result(method, loss), folder / f"{name}-{chunk}-{rank}.pt")
+    for name, dims, chunk in CASES:
+        method = make(name, dims, chunk)
+        wide = DistributedDataParallel(Wrapped(method))  # it must live until the way back
+        loss = wide(tasks.part(batch(method), own))
+        loss.total.backward()
+        torch.save(result(method, loss), folder / f"{name}-{dims}-{chunk}-{rank}.pt")
     dist.destroy_process_group()
 
 

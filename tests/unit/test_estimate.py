@@ -14,6 +14,7 @@ from conftest import SIZE
 
 from medssl.config import Duration, EncoderConfig, MICLeConfig, OptimConfig, PretrainConfig
 from medssl.methods import build_method
+from medssl.methods.base import Seen
 from medssl.models.encoder import build
 from medssl.train import estimate as room
 from medssl.train.estimate import MIB, Cost, Footprint, Line, ResidentMeter, estimate
@@ -43,7 +44,8 @@ def method():
 
 
 def maker(n):
-    return torch.randn(n, 2, 1, SIZE, SIZE), torch.arange(n)
+    key = torch.zeros(n, 2, dtype=torch.int32)
+    return Seen(torch.randn(n, 2, 1, SIZE, SIZE), torch.arange(n), key)
 
 
 class Machine:
@@ -53,13 +55,14 @@ class Machine:
         self.now, self.chunk, self.free, self.taken = FIXED, chunk, free, []
 
     def maker(self, n):
-        return torch.empty(n, 2, 1, SIZE, SIZE, device="meta"), torch.empty(n, device="meta")
+        views = torch.empty(n, 2, 1, SIZE, SIZE, device="meta")
+        return Seen(views, torch.empty(n, device="meta"), torch.empty(n, 2, device="meta"))
 
-    def step(self, views, bag):
-        n = len(bag)
+    def step(self, seen):
+        n = len(seen.bag)
         self.taken.append(n)
         active = n if self.chunk is None else min(n, self.chunk // 2)
-        each_view = views[0, 0].nbytes
+        each_view = seen.views[0, 0].nbytes
         self.now = FIXED + EACH * active + 2 * each_view * (n - active) + 17 * (2 * n) ** 2
 
     def available(self):
@@ -82,8 +85,7 @@ def brute(machine, most):
     limit = FIXED + room.MARGIN * machine.free
     best = 0
     for n in range(1, most + 1):
-        views, bag = machine.maker(n)
-        machine.step(views, bag)
+        machine.step(machine.maker(n))
         best = n if machine.now <= limit else best
     return best
 
@@ -114,8 +116,8 @@ def test_a_batch_that_does_not_fit_is_said_and_never_taken(method):
 
 def test_accumulated_batches_take_as_much_longer(method):
     class Slow(Machine):
-        def step(self, views, bag):
-            super().step(views, bag)
+        def step(self, seen):
+            super().step(seen)
             room.time.sleep(0.02)
 
     one, three = (run(Slow(), settings(batch=8, accumulate=n), method=method)[0] for n in (1, 3))
@@ -169,7 +171,7 @@ def test_states_are_as_large_as_real_ones(name):
     config = settings(optim=OptimConfig(name=name))
     method = build_method(config.method, build(config.encoder, SIZE, whole=False, seed=0), 0)
     optimizer = room.optim.build(config.optim, method, 8)
-    method.loss(*maker(4)).total.backward()
+    method.loss(maker(4)).total.backward()
     optimizer.step()
     held = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
     state = sum(v.nbytes for v in held if v.ndim)
@@ -207,9 +209,9 @@ def real_steps(folder):
         saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    views, bag = maker(8)
+    seen = maker(8)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        loss = method.loss(views, bag).total
+        loss = method.loss(seen).total
     per_view = sum(saved.values()) - sum(p.nbytes for p in method.parameters())
     del loss
     said = estimate(settings(batch=32), method, maker, steps=10, most=512, folder=Path(folder))

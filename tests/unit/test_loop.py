@@ -17,7 +17,7 @@ from medssl.methods import build_method
 from medssl.methods.simclr import SimCLR
 from medssl.models.encoder import build
 from medssl.train import checkpoints
-from medssl.train.course import make_views
+from medssl.train.course import see
 from medssl.train.feed import Feed
 from medssl.train.material import gather
 from medssl.train.pretrain import course_of, pretrain
@@ -58,7 +58,7 @@ def by_hand(config, data):
         parts = []
         for turn in range(config.accumulate):
             epoch, batch = batches[step * config.accumulate + turn]
-            loss = method.loss(make_views(batch, config, epoch, course, 2), batch.bag).total
+            loss = method.loss(see(batch, config, epoch, course, method)).total
             (loss / config.accumulate).backward()
             parts.append(float(loss.detach()))
         losses.append(np.mean(parts))
@@ -116,11 +116,11 @@ def test_no_compiler_is_a_sentence(cohorts, tmp_path, monkeypatch):
 def test_out_of_memory_keeps_the_last_state(cohorts, tmp_path, monkeypatch, error):
     real, calls = SimCLR.loss, []
 
-    def loss(self, views, bag):
+    def loss(self, seen):
         calls.append(1)
         if len(calls) == 6:
             raise error
-        return real(self, views, bag)
+        return real(self, seen)
 
     monkeypatch.setattr(SimCLR, "loss", loss)
     config = settings(duration={"steps": 12})

@@ -11,8 +11,8 @@ from medssl.cohort.draw import Plan
 from medssl.config import MICLeConfig, PretrainConfig, SimCLRConfig, ViewsConfig
 from medssl.errors import NothingUsableError, UsageError
 from medssl.store import open_store
+from medssl.train.course import Course, make_views
 from medssl.train.feed import Feed
-from medssl.train.loop import Course, make_views
 from medssl.train.pretrain import gather
 
 STRONG = ViewsConfig(

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,16 +42,17 @@ def settings(**extra):
 
 @pytest.mark.parametrize("where", ["pixels", "features"])
 def test_a_loss_that_is_no_number_names_its_rows(cohorts, tmp_path, monkeypatch, where):
-    real, chosen = loop.make_views, []
+    real, chosen = loop.see, []
 
     def spoilt(batch, *rest):
-        seen = real(batch, *rest).clone()
+        shown = real(batch, *rest)
+        seen = shown.views.clone()
         chosen.extend(batch.row[1:3, 0].tolist() if not chosen else [])
         hit = torch.from_numpy(np.isin(batch.row[:, 0].numpy(), chosen))
         seen[hit] = torch.nan if where == "pixels" else 1e38
-        return seen
+        return replace(shown, views=seen)
 
-    monkeypatch.setattr(loop, "make_views", spoilt)
+    monkeypatch.setattr(loop, "see", spoilt)
     with pytest.raises(NumericalStopError) as caught:
         pretrain(settings(), cohorts / "hospital_a", tmp_path / "run")
     words = caught.value.problems[0]

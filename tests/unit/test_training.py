@@ -12,9 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from medssl.cohort import draw
-from medssl.config import DecodeConfig, EncoderConfig, OptimConfig
+from medssl.config import DecodeConfig, EncoderConfig, OptimConfig, SimCLRConfig
 from medssl.errors import MedsslError, NumericalStopError, RefusedError, UsageError
 from medssl.finetune import probe
+from medssl.methods import build_method
 from medssl.models import weights
 from medssl.models.encoder import build
 from medssl.stats import probes
@@ -131,12 +132,13 @@ def test_peak_follows_the_batch(scaling, wanted):
 @pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
 def test_biases_and_norms_are_not_decayed(name):
     encoder = build(EncoderConfig(name="resnet10t"), 32, whole=False, seed=0)
-    optimizer = optim.build(OptimConfig(name=name, weight_decay=0.1), encoder, 256)
+    method = build_method(SimCLRConfig(name="simclr"), encoder, 0)
+    optimizer = optim.build(OptimConfig(name=name, weight_decay=0.1), method, 256)
     decayed, free = optimizer.param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
     assert all(p.ndim > 1 for p in decayed["params"])
     assert all(p.ndim <= 1 for p in free["params"])
-    assert len(decayed["params"]) + len(free["params"]) == len(list(encoder.parameters()))
+    assert len(decayed["params"]) + len(free["params"]) == len(list(method.parameters()))
 
 
 def test_encoders_repeat_and_refuse():

@@ -1,0 +1,93 @@
+"""Rotation: by which quarter turns was the picture turned? (Gidaris et al. 2018, arXiv 1803.07728)."""
+
+import itertools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medssl.methods.base import Loss, Method, Picture, Seen
+from medssl.methods.gathered import full, gathered
+from medssl.methods.painting import take
+from medssl.models.encoder import Encoder
+
+STILL = 1e-4
+
+
+class Rotation(Method):
+    """Four classes of images; of volumes ten: as it is, and three turns in each of three planes.
+
+    The square inside the letterbox alone is turned: the place of the bars would give the answer.
+    """
+
+    def __init__(self, config: Any, encoder: Encoder) -> None:
+        super().__init__(config, encoder)
+        planes = list(itertools.combinations(range(2, 2 + encoder.dims), 2))
+        self.turns = [(0, planes[0])] + [(k, plane) for plane in planes for k in (1, 2, 3)]
+        self.head = nn.Linear(encoder.width, len(self.turns))
+
+    def loss(self, seen: Seen) -> Loss:
+        """Return the cross entropy of the turn, and how often it is told."""
+        _, turn, told = self._answer(seen)
+        each = F.cross_entropy(full(told), turn, reduction="none")
+        right = (told.argmax(1) == turn).float()
+        total, share = gathered(torch.stack([each, right], 1)).mean(0)
+        return Loss(total, {"accuracy": share.detach()})
+
+    def _answer(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
+        """Return turned pictures, their turns and the logits."""
+        turn = seen.choice(1, len(self.turns))[:, 0]
+        square = inside(seen.views[:, 0])
+        turned = torch.empty_like(square)
+        for code, (quarter, plane) in enumerate(self.turns):
+            here = turn == code
+            turned[here] = torch.rot90(square[here], quarter, plane)
+        return turned, turn, self.head(self.encoder(turned))
+
+    def name(self, code: int) -> str:
+        """Return a turn in words."""
+        quarter, plane = self.turns[code]
+        if self.encoder.dims == 2 or quarter == 0:
+            return f"{90 * quarter} degrees"
+        axes = {2: "z", 3: "y", 4: "x"}
+        return f"{90 * quarter} degrees in {axes[plane[0]]}{axes[plane[1]]}"
+
+    @torch.no_grad()
+    def picture(self, seen: Seen) -> Picture | None:
+        """Return pictures as they are and as they were turned, with the turn and the answer."""
+        turned, turn, told = self._answer(seen)
+        pairs = zip(turn.tolist(), told.argmax(1).tolist(), strict=True)
+        words = tuple(f"turned by {self.name(a)}, told {self.name(b)}" for a, b in pairs)
+        tiles = torch.stack([seen.views[:, 0], turned], 1).float()
+        figures = {
+            "accuracy": float(self.loss(seen).parts["accuracy"]),
+            "chance": 1 / len(self.turns),
+        }
+        return Picture(("picture", "turned"), tiles, words, figures)
+
+
+def inside(images: Tensor) -> Tensor:
+    """Bring the middle square (or cube) of what holds something to the full side.
+
+    Lines at the border whose pixels are all alike hold nothing: letterbox bars, a black rim.
+
+    Args:
+        images: ``[N, C, (D,) H, W]``, all sides equal.
+    """
+    n, dims, side = len(images), images.ndim - 2, images.shape[-1]
+    low, high = [], []
+    for axis in range(2, 2 + dims):
+        others = [k for k in range(1, 2 + dims) if k != axis]
+        varied = (images.amax(others) - images.amin(others)) > STILL
+        at = torch.arange(side, device=images.device)
+        low.append(torch.where(varied, at, side).amin(1))
+        high.append(torch.where(varied, at + 1, 0).amax(1))
+    first, last = torch.stack(low[::-1], 1).float(), torch.stack(high[::-1], 1).float()
+    blank = (last <= first).any(1, keepdim=True)
+    first, last = torch.where(blank, 0.0, first), torch.where(blank, float(side), last)
+    if bool((last - first == side).all()):
+        return images
+    # Half a pixel less on either side: what lies beyond would shine through at the edge.
+    half = ((last - first).amin(1) - 1) / side
+    return take(images, (first + last) / side - 1, half, side).view(n, *images.shape[1:])
