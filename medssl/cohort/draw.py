@@ -175,17 +175,20 @@ def neighbours(
         within: the largest distance, slices.
     """
     owner, group = codes(patient, ranked=True), codes(series, ranked=True)
-    order = np.lexsort((rows, slices, group, owner))
+    alone = slices < 0
+    order = np.lexsort((rows, slices, alone, group, owner))
     fresh = np.ones(len(order), bool)
-    fresh[1:] = (np.diff(owner[order]) != 0) | (np.diff(group[order]) != 0)
+    for key in (owner, group, alone.astype(np.int64)):
+        fresh[1:] &= np.diff(key[order]) == 0
+    fresh[1:] = ~fresh[1:]
     # Series stand further apart on this line than any two slices of one may.
     reach = int(slices.max(initial=0)) + within + 2
     line = (np.cumsum(fresh) - 1) * reach + slices[order]
     low = np.searchsorted(line, line - within, side="left")
     high = np.searchsorted(line, line + within, side="right")
-    alone = slices[order] < 0
     places = np.arange(len(order))
-    low, high = np.where(alone, places, low), np.where(alone, places + 1, high)
+    low = np.where(alone[order], places, low)
+    high = np.where(alone[order], places + 1, high)
     return Neighbours(rows[order].astype(np.int64), low, high, owner[order])
 
 

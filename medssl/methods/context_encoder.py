@@ -49,12 +49,8 @@ class ContextEncoder(Method):
         painted = torch.where(hole, told.to(truth.dtype), truth)
         share = self.config.reconstruction if self.config.loss == "joint" else 0.0
         fooled, judged, right = self._judged(self.judge, painted, truth)
-        parts |= {
-            "reconstruction": rebuilt,
-            "fooled": fooled,
-            "judge": judged,
-            "judge_right": right,
-        }
+        named = {"reconstruction": rebuilt, "fooled": fooled, "judge": judged, "judge_right": right}
+        parts |= {k: v.detach() for k, v in named.items()}
         return Loss(share * rebuilt + (1 - share) * fooled + judged, parts)
 
     @staticmethod
@@ -71,7 +67,7 @@ class ContextEncoder(Method):
         right = ((real > 0).float() + (fake < 0).float()) / 2
         parts = torch.stack([F.softplus(-fooling), wrong / 2, right], 1).float()
         fooled, judged, share = gathered(parts).mean(0)
-        return fooled, judged, share.detach()
+        return fooled, judged, share
 
     def _answer(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return pictures, their holes, the rims of these, pictures with holes, what is told."""

@@ -141,8 +141,9 @@ def test_the_policy_follows_the_settings():
     assert all((a + b) % 2 for a, b in pairs.tolist())
 
 
-@pytest.mark.parametrize("config", [NextSliceConfig(name="next_slice"), SliceOrderConfig(name="slice_order")])  # fmt: skip
-def test_without_slices_there_is_nothing_to_learn(config):
+@pytest.mark.parametrize("kind", [NextSliceConfig, SliceOrderConfig])
+def test_without_slices_there_is_nothing_to_learn(kind):
+    config = kind(name="next_slice" if kind is NextSliceConfig else "slice_order")
     cohort = [(p, "a", -1) for p in "pqr"]
     with pytest.raises(NothingUsableError, match=f"{config.name} has nothing to learn"):
         policy(config, np.arange(3), column(cohort), seed=0, batch=2)
