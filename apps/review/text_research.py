@@ -62,6 +62,19 @@ FIELDS = {
 }
 CURVE_ALT = "{run} goes from {first:.4g} to {last:.4g}, between {low:.4g} and {high:.4g}"
 CURVES_ALT = "{field} by step. {runs}."
+TASK = "What the task asks, and what the network answers"
+TASK_WHY = (
+    "Some training pictures at the end of {run} ({method}); the figures are over {judged} pictures that it "
+    "was trained on."
+)
+TASK_ALT = (
+    "{shown} rows of tiles, one row per training picture. Columns from left to right: {columns}."
+)
+TASK_COLUMNS = "Columns: {columns}."
+TASK_ROWS = "Row by row"
+TASK_ROW, TASK_SAYS = "row", "asked and answered"
+TASK_NONE = "No run here has pictures of its task; pretraining writes them (log.pictures)."
+TASK_BROKEN = "{run}: pretext.json or pretext.png is damaged."
 REPEAT = "Repeat a run"
 REPEAT_WHY = "The same settings, data and seed; another folder for what comes out."
 RESUME_WHY = "This one did not end. Go on from its last checkpoint:"

@@ -113,6 +113,9 @@ class LogConfig(Settings):
 
     tensorboard: bool = True
     """Event files under the run's tb folder."""
+    pictures: bool = True
+    """Write pretext.png into the run: what the task asks and the network answers, on some training
+    pictures. Their pixels are patients'; off leaves no picture in the run."""
     mlflow: str | None = None
     """An MLflow tracking address (extra ``mlflow``), such as http://tracking:5000 or file:mlruns."""
     wandb: Literal["offline", "online"] | None = None

@@ -1,5 +1,6 @@
-"""PNG, JPEG and TIFF, read only where a table names the patient. Runs in the worker only."""
+"""PNG, JPEG and TIFF, read only where a table names the patient, and in the worker only."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,13 @@ def colour(path: Path) -> npt.NDArray[np.uint8] | None:
     if array.ndim != 3 or not (array != array[..., :1]).any():
         return None
     return array.astype(np.uint8)
+
+
+def png(picture: npt.NDArray[np.uint8]) -> bytes:
+    """Return a picture, uint8 ``[H, W, 3]``, as the bytes of a PNG file without metadata."""
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    return out.getvalue()
 
 
 def _array(path: Path, *, colour: bool = False) -> npt.NDArray[np.float32]:

@@ -66,7 +66,8 @@ class AIM(Method):
         channels = self.encoder.channels
         tiles = [self.tokens.join(p.float(), channels) for p in (patches, shown, painted)]
         figures = {k: float(v) for k, v in self.loss(seen).parts.items()}
-        names = ("picture", "prefix", "each next patch, told")
+        last = "each next patch, its tone given" if norm else "each next patch"
+        names = ("picture", "prefix", last)
         return Picture(names, torch.stack(tiles, 1), (), figures)
 
 

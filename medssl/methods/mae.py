@@ -60,7 +60,8 @@ class MAE(Method):
         shown = torch.where(part, torch.zeros_like(patches), patches)
         tiles = [self.tokens.join(p.float(), channels) for p in (patches, shown, painted)]
         figures = {k: float(v) for k, v in self.loss(seen).parts.items()}
-        return Picture(("picture", "shown", "painted"), torch.stack(tiles, 1), (), figures)
+        last = "painted, each patch's tone given" if norm else "painted"
+        return Picture(("picture", "shown", last), torch.stack(tiles, 1), (), figures)
 
 
 def hide(seen: Seen, nothing: Tensor, share: float) -> tuple[Tensor, int, Tensor]:

@@ -19,7 +19,7 @@ from medssl.methods.base import Seen
 from medssl.models import thrift, weights
 from medssl.models.encoder import Encoder
 from medssl.models.precision import check_precision
-from medssl.train import faults, trackers
+from medssl.train import faults, pretext, trackers
 from medssl.train import world as world_room
 from medssl.train.checkpoints import Note
 from medssl.train.course import Course, see
@@ -95,6 +95,8 @@ def pretrain(
             if not world.first:
                 return run
             kept = observer.finish(start.encoder)
+            if config.log.pictures:
+                pretext.write(run, method, config, course)
         back = bool(kept.get("rolled_back"))
         card = _card(config, material, course, start, panel, source=out.name, back=back)
         summary |= {

@@ -244,7 +244,7 @@ CASES = {
     "collapsed": ({"loss": FELL, "z_std": [0.08] * 10 + [0.001] * 10}, {"width": 128}, "from step 110", None),
     "rank": ({"loss": FELL, "effective_rank": [9.0] * 5 + [1.3] * 15}, {}, "rank is 1.3", None),
     "slower": ({"loss": FELL, "images_per_s": [90.0] * 10 + [20.0] * 10}, {}, "slowed down", None),
-    "no pairs": ({"loss": FELL, "pair_share": [0.0] * 20}, {"method": "micle"}, "SimCLR does", None),
+    "no pairs": ({"loss": FELL, "pair_share": [0.0] * 20}, {"pairs": True}, "SimCLR does", None),
     "stopped": ({"loss": FELL}, {"state": "stopped"}, "--resume", None),
     "failed": ({"loss": FELL}, {"error": "E-NONFINITE"}, "E-NONFINITE", None),
     "short": ({"loss": FELL[:2]}, {}, None, "too few"),

@@ -19,6 +19,7 @@ FIRST = ("loss", "lr", "images_per_s")
 NOT_CURVES = ("step", "epoch")
 LEAST_LINES = 5
 AT_CHANCE, HARDLY, ROSE = 0.02, 0.02, 1.05
+NT_XENT = {"simclr", "micle"}
 NARROW, LOW_RANK, SLOWER, FEW_PAIRS = 0.1, 2.0, 0.5, 0.1
 
 Floats = npt.NDArray[np.float64]
@@ -60,14 +61,14 @@ class Facts:
     """What a log is judged by.
 
     Attributes:
-        method: name of the pretext task; empty where unknown.
+        pairs: whether its task draws two images of a patient.
         chance: loss of one who guesses among all negatives; None where unknown.
         width: of the projection; None where unknown.
         error: code that the run ended with; empty where none.
         state: see ``records.state``.
     """
 
-    method: str = ""
+    pairs: bool = False
     chance: float | None = None
     width: int | None = None
     error: str = ""
@@ -144,12 +145,13 @@ def facts(entry: Entry, settings: dict[str, str], state: str) -> Facts:
         state: see ``records.state``.
     """
     method, width = settings.get("method.name", ""), settings.get("method.out", "")
-    batch, drawn = settings.get("batch", ""), _drawn(entry, method)
+    pairs = settings.get("method.images", "1") == "2"
+    batch, drawn = settings.get("batch", ""), _drawn(entry, pairs=pairs)
     chance = None
-    if batch.isdigit() and int(batch) > 1 and drawn:
+    if method in NT_XENT and batch.isdigit() and int(batch) > 1 and drawn:
         chance = chance_level(drawn, int(batch))
     error = str(entry.record.get("error", ""))
-    return Facts(method, chance, int(width) if width.isdigit() else None, error, state)
+    return Facts(pairs, chance, int(width) if width.isdigit() else None, error, state)
 
 
 def chance_level(drawn: int, batch: int) -> float:
@@ -163,10 +165,10 @@ def chance_level(drawn: int, batch: int) -> float:
     return math.log(2 * pairs - 1)
 
 
-def _drawn(entry: Entry, method: str) -> int:
+def _drawn(entry: Entry, *, pairs: bool) -> int:
     """Return how many an epoch draws, 0 where the record does not say."""
     told, manifest = entry.part("summary"), entry.part("manifest")
-    field = "patients" if method == "micle" else "pictures"
+    field = "patients" if pairs else "pictures"
     if isinstance(told.get(field), int):
         return int(told[field])
     parts = manifest.get("patients_per_split")
@@ -176,7 +178,7 @@ def _drawn(entry: Entry, method: str) -> int:
     trained = everyone
     if isinstance(parts, dict):
         trained = sum(v for k, v in parts.items() if k in ("train", "unlabelled"))
-    return trained if method == "micle" else round(images * trained / everyone)
+    return trained if pairs else round(images * trained / everyone)
 
 
 def health(log: Log, judged: Facts) -> list[Sign]:
@@ -218,7 +220,7 @@ def _loss(log: Log, judged: Facts) -> list[Sign]:
     chance = judged.chance
     if chance is not None and abs(last - chance) <= AT_CHANCE * chance:
         return [Sign(text.AT_CHANCE.format(loss=last, chance=chance))]
-    if last > ROSE * first:
+    if last - first > (ROSE - 1) * abs(first):
         return [Sign(text.ROSE.format(first=first, last=last))]
     if abs(last - first) <= HARDLY * abs(first):
         return [Sign(text.FLAT.format(first=first, last=last))]
@@ -259,7 +261,7 @@ def _pace(log: Log) -> list[Sign]:
 
 def _pairs(log: Log, judged: Facts) -> list[Sign]:
     share = log.series.get("pair_share")
-    if judged.method != "micle" or share is None or not share.values.size:
+    if not judged.pairs or share is None or not share.values.size:
         return []
     last = float(share.values[-1])
     if last == 0:

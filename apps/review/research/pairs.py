@@ -14,7 +14,14 @@ from medssl import preview
 from medssl import store as store_room
 from medssl.cohort import draw
 from medssl.cohort import labels as label_room
-from medssl.config import MethodConfig, MICLeConfig, PretrainConfig, SimCLRConfig, ViewsConfig
+from medssl.config import (
+    MethodConfig,
+    MICLeConfig,
+    PairSettings,
+    PretrainConfig,
+    SimCLRConfig,
+    ViewsConfig,
+)
 from medssl.errors import MedsslError
 from medssl.loading import to_yaml
 from medssl.store import STORED_MAX, Store
@@ -93,7 +100,8 @@ def _method(name: str, *, single: bool) -> MethodConfig:
 
 def _own(config: PretrainConfig) -> str:
     method = config.method
-    return method.bag if isinstance(method, MICLeConfig) else "simclr"
+    paired = isinstance(method, PairSettings) and method.drawn == "pairs"
+    return method.bag if paired else "simclr"
 
 
 def _policy_name(own: str, name: str) -> str:
@@ -113,7 +121,7 @@ def _policy(
         format_func=partial(_policy_name, own),
         key=f"pairs_policy_{own}",
     )
-    whole = config.method.single_images if isinstance(config.method, MICLeConfig) else True
+    whole = getattr(config.method, "single_images", True)
     single = st.checkbox(text.SINGLE, whole, key="pairs_single", disabled=picked == "simclr")
     method = _method(picked, single=single)
     try:

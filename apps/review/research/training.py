@@ -10,7 +10,7 @@ import frame
 import text_research as text
 from evaluations import short
 from medssl.errors import MedsslError
-from research import charts, logs, records, told
+from research import charts, logs, pretext, records, told
 
 MOST_CURVES = 6
 EVERY_S = 5
@@ -40,6 +40,7 @@ def show(desk: frame.Desk) -> None:
         st.fragment(_curves, run_every=every)(desk.root, picked)
     else:
         st.info(text.NO_LOGS)
+    pretext.show(entries)
     _repeat(entries)
     _difference(entries)
 
