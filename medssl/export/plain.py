@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medssl.errors import UsageError
 from medssl.export.subject import Pictures, Proof, Subject, prove
+from medssl.models import volume_vit
 from medssl.models.encoder import GROUPS, VOLUME_NAMES, build
 
 WEIGHTS = "model.safetensors"
@@ -124,7 +125,7 @@ def to_safetensors(subject: Subject, channels: int, pictures: Pictures) -> Made:
     )
     name = subject.card.encoder.name
     if name in VOLUME_NAMES:
-        library, imports, built = "monai", "monai.networks.nets.resnet", _monai_lines(subject)
+        library, imports, built = "monai", "monai.networks.nets", _monai_lines(subject)
     else:
         options = _timm_options(subject, channels, classes=0)
         library, imports, built = (
@@ -255,12 +256,21 @@ def _timm_options(subject: Subject, channels: int, classes: int | None = None) -
     options = [f"in_chans={channels}", f"num_classes={many}"]
     if "vit" in subject.card.encoder.name:
         options.append(f"img_size={subject.card.decode.size}")
+    if subject.card.encoder.patch is not None:
+        options.append(f"patch_size={subject.card.encoder.patch}")
+    if subject.card.encoder.pool == "mean":
+        options.append('global_pool="avg"')
     if subject.card.encoder.norm == "group":
         options.append(f"norm_layer={NORM_LAYER}")
     return ", ".join(options)
 
 
 def _monai_lines(subject: Subject) -> tuple[str, ...]:
+    config, size = subject.card.encoder, subject.card.decode.size
+    if config.name in volume_vit.SIZES:
+        given = volume_vit.options(config.name, size, config.patch)
+        told = ", ".join(f"{k}={v!r}" for k, v in given.items())
+        return tuple(line.replace("OPTIONS", told) for line in _MEAN_OF_PATCHES)
     group = subject.card.encoder.norm == "group"
     norm = f'("group", {{"num_groups": {GROUPS}}})' if group else '"batch"'
     builder = subject.card.encoder.name.removesuffix("_3d")
@@ -269,6 +279,19 @@ def _monai_lines(subject: Subject) -> tuple[str, ...]:
         f'feed_forward=False, norm={norm}, shortcut_type="B")'
     )
     return (made, *_GROUPED) if group else (made,)
+
+
+_MEAN_OF_PATCHES = (
+    "class MeanOfPatches(torch.nn.Module):",
+    "    def __init__(self):",
+    "        super().__init__()",
+    "        self.vit = monai.networks.nets.ViT(OPTIONS)",
+    "",
+    "    def forward(self, volumes):",
+    "        return self.vit(volumes)[0].mean(1)",
+    "",
+    "model = MeanOfPatches()",
+)
 
 
 _GROUPED = (

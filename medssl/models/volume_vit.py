@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -26,8 +27,8 @@ class VolumeViT(nn.Module):
         return tokens.mean(1)
 
 
-def volume_vit(name: str, size: int, patch: int | None) -> tuple[nn.Module, int]:
-    """Return a vision transformer and its width.
+def options(name: str, size: int, patch: int | None) -> dict[str, Any]:
+    """Return the arguments of MONAI's ViT.
 
     Args:
         name: one of ``SIZES``.
@@ -37,26 +38,31 @@ def volume_vit(name: str, size: int, patch: int | None) -> tuple[nn.Module, int]
     Raises:
         UsageError: the side does not divide by the patch.
     """
-    with contextlib.redirect_stderr(io.StringIO()):
-        from monai.networks.nets import ViT
     part = patch if patch is not None else size // PATCHES
     if size % part:
         words = f"encoder {name}: decode.size {size} does not divide by patches of {part}; set encoder.patch."
         raise UsageError(words, "E-ENCODER")
     width, blocks, heads = SIZES[name]
-    vit = ViT(
-        in_channels=1,
-        img_size=size,
-        patch_size=part,
-        hidden_size=width,
-        mlp_dim=4 * width,
-        num_layers=blocks,
-        num_heads=heads,
-        qkv_bias=True,
-    )
+    return {
+        "in_channels": 1,
+        "img_size": size,
+        "patch_size": part,
+        "hidden_size": width,
+        "mlp_dim": 4 * width,
+        "num_layers": blocks,
+        "num_heads": heads,
+        "qkv_bias": True,
+    }
+
+
+def volume_vit(name: str, size: int, patch: int | None) -> tuple[nn.Module, int]:
+    """Return a vision transformer and its width; see ``options``."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        from monai.networks.nets import ViT
+    vit = ViT(**options(name, size, patch))
     for block in vit.blocks:
         # The fused attention takes any mask; MONAI's own takes padding only.
         block.attn.use_flash_attention = True
         # Weights without a use get no gradient, and other processes would wait for it.
         block.norm_cross_attn.requires_grad_(False)
-    return VolumeViT(vit), width
+    return VolumeViT(vit), SIZES[name][0]

@@ -42,6 +42,8 @@ class Case:
     channels: int | None = None
     colour: str = "grey"
     size: int = 32
+    patch: int | None = None
+    pool: str = "default"
 
     def decode(self, **settings):
         volumes = "whole" if self.name.endswith("_3d") else "slices"
@@ -58,6 +60,8 @@ CASES = {
     "torchvision, all": Case("torchvision", "resnet18", "group", classes=True, channels=3),
     "safetensors, classes": Case("safetensors", classes=True),
     "safetensors, volumes": Case("safetensors", "resnet10_3d", "group", classes=True, size=16),
+    "timm, small patches": Case("timm", "vit_tiny_patch16_224", patch=8, pool="mean"),
+    "safetensors, patches of volumes": Case("safetensors", "vit_tiny_3d", size=16, patch=8),
     "onnx, classes": Case("onnx", classes=True, channels=3),
 }
 
@@ -65,7 +69,8 @@ CASES = {
 def a_run(folder, case, decode=None):
     """A finished run of random weights; its running means are not those of a new network."""
     decode = decode or case.decode()
-    card = weights.Card(EncoderConfig(name=case.name, norm=case.norm), decode, 0.31, 0.22,
+    network = EncoderConfig(name=case.name, norm=case.norm, patch=case.patch, pool=case.pool)
+    card = weights.Card(network, decode, 0.31, 0.22,
                         {SITE: "beefbeefbeefbeef"}, (SEEN,), (PICTURE,), "the run",
                         (weights.ForeignWeights("other.pth", "ab" * 32, "timm", "CC BY 4.0"),))  # fmt: skip
     whole = decode.volumes == "whole"
