@@ -240,6 +240,8 @@ CASES = {
     "not finite": ({"loss": [*FELL[:9], math.nan, *FELL[10:]]}, {}, "step 100", None),
     "chance": ({"loss": [CHANCE * 1.005] * 20}, {"chance": CHANCE}, "every picture looks alike", None),
     "flat": ({"loss": [5.0] * 20}, {"chance": CHANCE * 2}, "hardly moved", None),
+    "below nought": ({"loss": list(np.linspace(-0.2, -0.9, 20))}, {}, None, "No warning sign"),
+    "rose below nought": ({"loss": list(np.linspace(-0.9, -0.2, 20))}, {}, "The loss rose", None),
     "rose": ({"loss": FELL[::-1]}, {}, "rose", None),
     "collapsed": ({"loss": FELL, "z_std": [0.08] * 10 + [0.001] * 10}, {"width": 128}, "from step 110", None),
     "rank": ({"loss": FELL, "effective_rank": [9.0] * 5 + [1.3] * 15}, {}, "rank is 1.3", None),
@@ -360,6 +362,37 @@ def test_settings_of_a_run_read_no_other_file(simclr_run, root, tmp_path):
         records.settings(records.find(root)[0])
 
 
+def test_the_page_shows_what_the_task_asks(simclr_run, root, tmp_path):
+    place(root / "r", simclr_run)
+    facts = json.loads((root / "r" / "pretext.json").read_text())
+    page = page_of("training", root, tmp_path)
+    assert not page.exception
+    assert page.selectbox(key="runs_task").options == ["r"]
+    assert f"partner_first {facts['figures']['partner_first']:.3f}" in said(page).replace("\\", "")
+    assert "one view, another view" in said(page)
+    assert len(page.get("image")) == 1
+    table = next(t.value for t in page.dataframe if "asked and answered" in t.value)
+    assert table["asked and answered"].tolist() == facts["rows"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("pretext.png", b"<svg onload=1>"),
+        ("pretext.png", None),
+        ("pretext.json", b"{}"),
+        ("pretext.json", b'{"method": 1, "columns": 3}'),
+    ],
+)
+def test_a_damaged_picture_of_the_task_is_one_sentence(name, words, simclr_run, root, tmp_path):
+    run = place(root / "r", simclr_run)
+    (run / name).unlink() if words is None else (run / name).write_bytes(words)
+    page = page_of("training", root, tmp_path)
+    assert not page.exception
+    assert any("is damaged" in w.value for w in page.warning)
+    assert not page.get("image")
+
+
 # --- broken and hostile runs ---
 
 
@@ -456,6 +489,8 @@ def test_hostile_names_are_text(module, simclr_run, classifier_run, root, tmp_pa
         log = next(root.glob("*/log.jsonl"))
         log.write_text("".join(json.dumps(line) + "\n" for line in lines))
         change(log.parent, status="failed", error=HOSTILE)
+        task = {"method": HOSTILE, "columns": [HOSTILE], "rows": [HOSTILE], "shown": 1, "judged": 1}
+        (log.parent / "pretext.json").write_text(json.dumps(task | {"figures": {HOSTILE: 0.5}}))
     page = page_of(module, root, tmp_path)
     assert not page.exception
     for kind in ("header", "subheader", "markdown", "warning", "success", "caption", "info"):
