@@ -4,11 +4,13 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from medssl import config, loading, reference
+from medssl.files import read_table
 from medssl.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
@@ -199,6 +201,23 @@ def test_configs_load_and_open_with_their_command(path):
     text = path.read_text()
     for part in ("# Command: medssl ", "# Cost: ", "# Expected: "):
         assert part in text, f"{path.name} lacks {part!r}"
+
+
+def test_configs_expect_what_was_measured():
+    """Every figure of a header is a stored result, every stored result of a config is in its header."""
+    folder = ROOT / "docs" / "results"
+    stored = defaultdict(set)
+    for row in read_table(folder / "recipes.csv"):
+        numbers = {row[k] for k in ("value", "lower", "upper")} - {""}
+        stored[row["config"]] |= numbers
+        page = (folder / row["source"]).read_text()
+        assert all(n in page for n in numbers), row
+    for path in (ROOT / "configs").glob("*/*.yaml"):
+        name = path.relative_to(ROOT / "configs").as_posix()
+        expected = re.search(r"^# Expected:(.*(?:\n#.*)*)", path.read_text(), re.MULTILINE)
+        told = set(re.findall(r"\b0\.\d{3}\b", expected[1])) if expected is not None else set()
+        assert told == stored.pop(name, set()), name
+    assert not stored, "results of configs that are gone"
 
 
 def test_readme_tree_is_current():
