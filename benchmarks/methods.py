@@ -10,6 +10,7 @@ which nothing was chosen on; intervals resample patients. Finished runs are kept
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -28,8 +29,8 @@ from medssl.loading import load
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 RESNET = ("encoder={name: resnet18}",)
-PATCHES = ("encoder={name: vit_tiny_patch16_224, patch: 8}", "optim.lr=0.001")
-MEAN = ("encoder={name: vit_tiny_patch16_224, patch: 8, pool: mean}", "optim.lr=0.001")
+PATCHES = ("encoder={name: vit_tiny_patch16_224, patch: 8, pool: mean}", "optim.lr=0.001")
+# One network for all that need a transformer, so that their rows can be compared.
 VOLUME = ("encoder={name: resnet18_3d}",)
 VOLUME_PATCHES = ("encoder={name: vit_tiny_3d, patch: 8}", "optim.lr=0.001")
 
@@ -43,7 +44,7 @@ class Recipe:
     changes: tuple[str, ...]
 
 
-def rows(net: tuple[str, ...], patches: tuple[str, ...], mean: tuple[str, ...]) -> list[Recipe]:
+def rows(net: tuple[str, ...], patches: tuple[str, ...]) -> list[Recipe]:
     """Return the tasks that suit every grey cohort, on a CNN and where needed a transformer."""
     pairs = ["simclr", "moco_v2", "moco_v3", "byol", "simsiam", "barlow_twins", "vicreg", "dino"]
     found = [Recipe(t, t, net) for t in pairs]
@@ -51,7 +52,7 @@ def rows(net: tuple[str, ...], patches: tuple[str, ...], mean: tuple[str, ...]) 
     found += [Recipe(t, t, net) for t in single]
     joint = (*net, "method.loss=joint")
     found.append(Recipe("context_encoder, joint", "context_encoder", joint))
-    found += [Recipe("mae (ViT)", "mae", patches), Recipe("aim (ViT)", "aim", mean)]
+    found += [Recipe("mae (ViT)", "mae", patches), Recipe("aim (ViT)", "aim", patches)]
     found.append(Recipe("simclr (ViT)", "simclr", patches))
     return found
 
@@ -77,14 +78,14 @@ SLICES = tuple(Recipe(t, t, RESNET) for t in ("next_slice", "slice_order"))
 STUDIES = {
     "cxr": Study(
         "simclr-cxr.yaml",
-        (*rows(RESNET, PATCHES, MEAN), *two_images(RESNET)),
+        (*rows(RESNET, PATCHES), *two_images(RESNET)),
         "finding",
         (1, 10, 100),
     ),
     "mr": Study(
         "simclr-mr.yaml",
         (
-            *rows(RESNET, PATCHES, MEAN),
+            *rows(RESNET, PATCHES),
             *two_images(RESNET, "method.within_slices=2", "batch=28"),
             *SLICES,
         ),
@@ -93,7 +94,7 @@ STUDIES = {
     ),
     "volumes": Study(
         "simclr-mr.yaml",
-        tuple(rows(VOLUME, VOLUME_PATCHES, VOLUME_PATCHES)),
+        tuple(rows(VOLUME, VOLUME_PATCHES)),
         "",
         (),
         ("decode={size: 64, volumes: whole}", "batch=16", "optim.lr=0.001"),
@@ -101,27 +102,41 @@ STUDIES = {
 }
 
 
+def load_of(study: Study, recipe: Recipe) -> tuple[float, int]:
+    """Return the pictures that pass the encoder per sample, and those that are read for it."""
+    words = [f"method.name={recipe.task}", *study.shared, *recipe.changes]
+    own = load(PretrainConfig, CONFIGS / "pretrain" / study.config, words).method
+    read = {"images": 1, "pairs": 2, "neighbours": 2, "triples": 3}[own.drawn]
+    two = hasattr(own, "images") or recipe.task == "patch_location"
+    seen = {"triples": 3, "neighbours": 1}.get(own.drawn, 2 if two else 1)
+    # A small view has half the side.
+    least = 1 / (8 if "volumes: whole" in " ".join(study.shared) else 4)
+    return seen + read * getattr(own, "small_views", 0) * least, read
+
+
 def words_of(study: Study, recipe: Recipe, views: int, seed: int) -> list[str]:
     """Return the settings of one training that shows the encoder about as many pictures."""
     words = [f"method.name={recipe.task}", *study.shared, *recipe.changes, f"seed={seed}"]
-    words += ["watch={every: 100000}"]
-    config = load(PretrainConfig, CONFIGS / "pretrain" / study.config, words)
-    own = config.method
-    images = {"images": getattr(own, "images", 1), "neighbours": 1, "pairs": 2, "triples": 3}
-    one = 2 if hasattr(own, "images") else images[own.drawn]
-    if recipe.task == "patch_location":
-        one = 2
-    # A small view has a quarter of the pixels.
-    seen = one + getattr(own, "images", 1) * getattr(own, "small_views", 0) / 4
-    return [*words, f"duration={{examples: {round(views / seen)}}}"]
+    examples = round(views / load_of(study, recipe)[0])
+    return [*words, "watch={every: 100000}", f"duration={{examples: {examples}}}"]
+
+
+def mark(words: list[str]) -> str:
+    """Return a short digest: other settings are another folder."""
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:8]
+
+
+def done(out: Path) -> bool:
+    """Return whether a run is finished."""
+    return (out / "run.json").is_file() and runs.read(out).record.get("status") == "done"
 
 
 def train(study: Study, recipe: Recipe, args: argparse.Namespace, seed: int) -> Path:
     """Pretrain in a process of its own, whose peak memory is kept, unless that is done."""
-    out = args.runs / f"{short(recipe.name)}-{seed}"
-    if (out / "run.json").is_file() and runs.read(out).record.get("status") == "done":
-        return out
     words = words_of(study, recipe, args.views, seed)
+    out = args.runs / f"{short(recipe.name)}-{seed}-{mark(words)}"
+    if done(out):
+        return out
     config = str(CONFIGS / "pretrain" / study.config)
     line = [sys.executable, "-W", "ignore", "-m", "medssl.cli", "pretrain", config, *words]
     line += ["--data", str(args.data), "--out", str(out), "--resume", "--quiet"]
@@ -137,7 +152,6 @@ def train(study: Study, recipe: Recipe, args: argparse.Namespace, seed: int) -> 
 
 def judge(study: Study, found: dict[str, Path], args: argparse.Namespace, seed: int) -> Path:
     """Probe all encoders on the same draws of labels in one run, and fine-tune where asked."""
-    out = args.runs / f"judged-{seed}{'-tuned' if args.tuned else ''}"
     budgets = list(study.budgets)
     words = [f"target={study.target}", f"budgets={budgets}", "modes=[ridge, knn]", "seeds=5"]
     if args.tuned:
@@ -145,7 +159,8 @@ def judge(study: Study, found: dict[str, Path], args: argparse.Namespace, seed: 
         words.append(f"full={{budgets: {budgets}, {more}}}")
     for name, run in found.items():
         words += ["--encoder", f"{name}={run}"]
-    if not (out / "run.json").is_file() or runs.read(out).record.get("status") != "done":
+    out = args.runs / f"judged-{seed}-{mark(words)}"
+    if not done(out):
         config = str(CONFIGS / "finetune" / "probe.yaml")
         more = ["--data", str(args.data), "--out", str(out), "--resume"]
         code = medssl(["finetune", config, *words, *more])
@@ -174,14 +189,13 @@ def figure(summary: dict[str, Any], *names: str) -> str:
     return next((f"{summary[n]:.3g}" for n in names if n in summary), "")
 
 
-def cost(run: Path) -> tuple[str, str]:
-    """Return pictures per second, and the peak memory in MiB."""
-    record = runs.read(run).record
+def cost(run: Path, load: tuple[float, int]) -> tuple[str, str]:
+    """Return the pictures that pass the encoder in a second, and the peak memory in MiB."""
     lines = [json.loads(x) for x in (run / "log.jsonl").read_text().splitlines()]
     pace = sorted(x["images_per_s"] for x in lines if "images_per_s" in x)
     memory = run / "memory.json"
     peak = json.loads(memory.read_text())["peak_mib"] if memory.is_file() else ""
-    return (f"{pace[len(pace) // 2]:.0f}" if pace else "", f"{peak}") if record else ("", "")
+    return (f"{pace[len(pace) // 2] * load[0] / load[1]:.0f}" if pace else "", f"{peak}")
 
 
 def table(
@@ -194,6 +208,7 @@ def table(
     more = ("rank", "site", "same patient", "chance", "images/s", "MiB")
     sheet.head("task", *columns, *more)
     last = columns[len(study.budgets) - 1] if columns else ""
+    loads = {r.name: load_of(study, r) for r in study.recipes}
     order = sorted(found, key=lambda n: told.get(short(n), {}).get(last, ""), reverse=True)
     for name in order:
         summary = runs.read(found[name]).record["summary"]
@@ -205,7 +220,7 @@ def table(
             figure(summary, "site_auroc", "manufacturer_auroc"),
             figure(summary, "retrieval"),
             figure(summary, "retrieval_chance"),
-            *cost(found[name]),
+            *cost(found[name], loads[name]),
         )
     for start in ("scratch", "pixels"):
         if start in told:

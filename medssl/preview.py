@@ -11,11 +11,12 @@ from medssl import views as views_room
 from medssl.cohort import draw
 from medssl.cohort import manifest as manifest_room
 from medssl.cohort import split as split_room
-from medssl.cohort.policy import policy
+from medssl.cohort.policy import Column, policy
 from medssl.config import MethodConfig, ViewsConfig
 from medssl.errors import NothingUsableError
 from medssl.models.embed import to_unit
 from medssl.store import Store
+from medssl.train.material import columns
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -89,15 +90,32 @@ def trained_rows(data: Path, store: Store, *, split: bool) -> IntArray:
 
 
 def plan(
-    store: Store, rows: IntArray, method: MethodConfig, *, seed: int, epoch: int, batch: int
+    store: Store,
+    rows: IntArray,
+    method: MethodConfig,
+    *,
+    seed: int,
+    epoch: int,
+    batch: int,
+    cohort: Path | None = None,
 ) -> draw.Plan:
     """Return what an epoch of a policy draws, as training draws it: ``rows [N, 1]`` or ``[N, 2]``.
+
+    Args:
+        store: the decoded pictures.
+        rows: those that training may see.
+        method: its settings.
+        seed, epoch, batch: of the run.
+        cohort: whose manifest has what the store's index lacks, for ``differ``.
 
     Raises:
         NothingUsableError: a policy of pairs, and no two pictures belong together.
         UsageError: the batch is larger than the number of patients.
     """
-    return policy(method, rows, store.column, seed=seed, batch=batch).plan(epoch)
+    column: Column = store.column
+    if cohort is not None:
+        column = columns(store, manifest_room.read(cohort).table)
+    return policy(method, rows, column, seed=seed, batch=batch).plan(epoch)
 
 
 def view(

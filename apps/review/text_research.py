@@ -221,6 +221,7 @@ POLICIES = {
     "series_id": "MICLe: two pictures of a series",
 }
 OWN_POLICY = "{words} (as the run)"
+OF_SLICES = "This run's task ({task}) draws slices in a row, not pairs; below is what a task of pairs would draw."
 SINGLE = "Patients with one picture join as two views of it"
 PAIR_LABEL = "Label to compare"
 NO_LABEL = "none"

@@ -247,9 +247,9 @@ def check_pairs(patients: IntArray, paired: IntArray, batch: int, *, single_imag
     """
     if paired.size == 0:
         words = (
-            "no patient has two different images that may form a pair, so MICLe has nothing to learn "
-            "from. Use method.name=simclr, another method.bag or a larger method.within_slices, or "
-            "scan more images of the same patients."
+            "no patient has two different images that may form a pair, so a task of two images has "
+            "nothing to learn from. Use method.name=simclr or method.images=1, another method.bag, "
+            "method.differ or a larger method.within_slices, or scan more images of the same patients."
         )
         raise NothingUsableError(words, "E-NOPAIRS")
     many = len(np.unique(patients if single_images else paired))

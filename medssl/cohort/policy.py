@@ -63,7 +63,7 @@ def policy(
     if int(np.diff(first.limits).min()) < 2:
         words = (
             f"{len(first.patient)} samples in {len(first.limits) - 1} batches leave one with fewer "
-            "than two, and there is nothing to contrast. Lower accumulate, or another batch."
+            "than two. Lower accumulate, or another batch."
         )
         raise UsageError(words, "E-BATCH")
     return Policy(made, patients)

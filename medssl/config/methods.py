@@ -48,7 +48,7 @@ class PairSettings(TaskSettings):
     of the bag."""
     differ: Literal["series_id", "view", "modality"] | None = None
     """With images=2: the two images must differ in this column: another series of the patient (T1 and
-    FLAIR), another view, another modality. None: any two."""
+    FLAIR, at any heights), another view, another modality. None: any two."""
 
     @property
     def drawn(self) -> Draw:
@@ -63,6 +63,8 @@ class PairSettings(TaskSettings):
             raise ValueError(f"{', '.join(asked)}: of pairs of images; set images=2")
         if self.within_slices is not None and self.differ is not None:
             raise ValueError("within_slices pairs slices of one series, differ may not; give one")
+        if self.within_slices is not None and self.bag != fields["bag"].default:
+            raise ValueError("within_slices pairs slices of one series already; leave out bag")
         return self
 
 
@@ -211,6 +213,18 @@ class DINOConfig(PairSettings):
     """Small views of each image, for the student alone."""
     small_area: tuple[float, float] = (0.1, 0.4)
     """Smallest and largest share of the area that a small view keeps."""
+
+    @model_validator(mode="after")
+    def _area(self) -> "DINOConfig":
+        low, high = self.small_area
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"small_area must be 0 < low <= high <= 1 (got {self.small_area})")
+        if (
+            self.small_views == 0
+            and self.small_area != type(self).model_fields["small_area"].default
+        ):
+            raise ValueError("small_area is of small views, and small_views is 0")
+        return self
 
 
 class MAEConfig(TaskSettings):

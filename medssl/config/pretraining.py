@@ -9,6 +9,7 @@ from medssl.config.decoding import DecodeConfig
 from medssl.config.methods import MethodConfig
 from medssl.config.views import ViewsConfig
 
+TINTS = ("saturation", "hue_deg", "grey_probability")
 TURNED = 30.0
 """Degrees above which views turn pictures as if they had no upright."""
 
@@ -167,6 +168,18 @@ class PretrainConfig(Settings):
             raise ValueError(f"{task} is a task of images and slices; set decode.volumes=slices")
         if task == "colourisation" and self.decode.colour == "grey":
             raise ValueError("colourisation needs colours; set decode.colour=rgb")
+        spoilt = [n for n in TINTS if getattr(self.views, n) > 0]
+        if task == "colourisation" and spoilt:
+            named = ", ".join(f"views.{n}" for n in spoilt)
+            raise ValueError(
+                f"colourisation is to tell the colours; {named} would change them, set 0"
+            )
+        if task in {"mae", "aim"} and (self.chunk is not None or self.compile):
+            words = (
+                f"{task} goes through the encoder's blocks by itself, where chunk and compile do nothing; "
+                "use checkpointing=true or accumulate to save memory"
+            )
+            raise ValueError(words)
         if task == "rotation" and (turned or self.views.flip_vertical):
             words = (
                 f"views.rotation_deg above {TURNED:g} or views.flip_vertical say that these pictures have no "

@@ -254,12 +254,12 @@ def _timm_options(subject: Subject, channels: int, classes: int | None = None) -
     """Return the arguments of ``timm.create_model`` as text."""
     many = len(subject.classes) if classes is None else classes
     options = [f"in_chans={channels}", f"num_classes={many}"]
-    if "vit" in subject.card.encoder.name:
+    if "vit" in subject.card.encoder.name or "deit" in subject.card.encoder.name:
         options.append(f"img_size={subject.card.decode.size}")
     if subject.card.encoder.patch is not None:
         options.append(f"patch_size={subject.card.encoder.patch}")
     if subject.card.encoder.pool == "mean":
-        options.append('global_pool="avg"')
+        options += ['global_pool="avg"', "class_token=False"]
     if subject.card.encoder.norm == "group":
         options.append(f"norm_layer={NORM_LAYER}")
     return ", ".join(options)

@@ -22,7 +22,7 @@ class AIM(Method):
     def __init__(self, config: Any, encoder: Encoder) -> None:
         super().__init__(config, encoder)
         self.tokens = Tokens(encoder, "aim")
-        if self.tokens.prefix and getattr(encoder.net, "global_pool", "") == "token":
+        if self.tokens.prefix:
             words = (
                 "aim trains patches, and a class token would see them all. Set encoder.pool=mean, so that "
                 "the features are the mean of the patches."

@@ -81,6 +81,7 @@ class Method(nn.Module, ABC):
         images: images drawn from one bag.
         views: augmented views of each image; K = images * views.
         aligned: whether the images of a sample are augmented alike.
+        squared: whether views are made of the square inside the letterbox (``views/square.py``).
         small_views: further views of each image that keep less of it.
         small_area: smallest and largest share of the area that these keep.
     """
@@ -88,6 +89,7 @@ class Method(nn.Module, ABC):
     images: int = 1
     views: int = 1
     aligned: bool = False
+    squared: bool = False
     small_views: int = 0
     small_area: tuple[float, float] = (1.0, 1.0)
 
@@ -101,6 +103,10 @@ class Method(nn.Module, ABC):
 
         What contrasts samples, or averages over them, gathers them first (``methods/gathered.py``).
         """
+
+    def encoders(self) -> list[Encoder]:
+        """Return the encoders whose batch norm is that of the whole batch on several GPUs."""
+        return [self.encoder]
 
     def after_step(self, progress: float) -> None:
         """Follow an optimiser step, progress in [0, 1]: momentum encoders, queues."""

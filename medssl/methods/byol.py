@@ -29,6 +29,10 @@ class BYOL(Pairs):
         total = (negative_cosine(p[:, 0], aim[:, 1]) + negative_cosine(p[:, 1], aim[:, 0])) / 2
         return Loss(total, {"z_std": spread(z.flatten(0, 1))})
 
+    def encoders(self) -> list[Encoder]:
+        """Return the encoder and its slow copy."""
+        return [self.encoder, self.slow]
+
     def after_step(self, progress: float) -> None:
         """Move the slow encoder, ever more slowly."""
         share = momentum(self.config.momentum, progress)

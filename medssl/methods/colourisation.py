@@ -10,12 +10,14 @@ from medssl.errors import UsageError
 from medssl.methods.base import Loss, Method, Picture, Seen
 from medssl.methods.gathered import full, gathered
 from medssl.methods.lab import gamut, nearest, to_colours, to_lab
-from medssl.methods.painting import decoder
+from medssl.models.decoders import PictureDecoder
 from medssl.models.encoder import Encoder
 
 UNIFORM = 0.5
 """Share of the uniform distribution in the weights of rare colours (the paper's lambda)."""
 MEMORY = 0.99
+SHARE, LEAST = 0.25, 8
+"""Side of what is coloured, share of the picture's (the paper: 56 of 224 pixels), and at least."""
 
 
 class Colourisation(Method):
@@ -34,7 +36,8 @@ class Colourisation(Method):
         self.register_buffer("share", torch.full((many,), 1 / many))
         self.share: Tensor
         self.fresh: list[Tensor] = []
-        self.decoder = decoder(encoder, many, config.decoder_width)
+        side = max(LEAST, round(SHARE * encoder.size))
+        self.decoder = PictureDecoder(encoder.width, many, side, encoder.dims, config.decoder_width)
 
     def loss(self, seen: Seen) -> Loss:
         """Return the weighted cross entropy of the bins; ``commonest``: the share of one bin for all."""
@@ -45,8 +48,7 @@ class Colourisation(Method):
         sums = [t.flatten(1).mean(1) for t in (found * weight, weight)]
         right = (told.argmax(1) == truth).float().flatten(1).mean(1)
         total, counted, share = gathered(torch.stack([*sums, right], 1)).mean(0)
-        here = F.one_hot(truth.flatten(1), len(self.share)).to(found.dtype).mean(1)
-        here = gathered(here).mean(0)
+        here = gathered(counts(truth, len(self.share)).to(found.dtype)).mean(0)
         if self.training:
             self.fresh.append(here.detach())
         parts = {"accuracy": share.detach(), "commonest": here.max().detach()}
@@ -60,24 +62,36 @@ class Colourisation(Method):
         self.fresh.clear()
 
     def _answer(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
-        """Return L, a, b of the pictures, the true bins ``[B, H, W]`` and logits ``[B, Q, H, W]``."""
+        """Return L, a, b of the pictures, the true bins ``[B, h, w]`` and logits ``[B, Q, h, w]``."""
         images, (mean, std) = seen.views[:, 0], seen.scale
-        lab = to_lab((images.float() * std + mean).clamp(0, 1))
+        with torch.autocast(images.device.type, enabled=False):
+            colours = (images.float() * std + mean).clamp(0, 1)
+            lab = to_lab(colours)
+            few = F.interpolate(colours, (self.decoder.side,) * 2, mode="area")
+            truth = nearest(to_lab(few)[:, 1:], self.bins)
         grey = (lab[:, :1] / 100 - mean) / std
         told = self.decoder(self.encoder(grey.to(images.dtype).expand(-1, 3, -1, -1)))
-        return lab, nearest(lab[:, 1:], self.bins), told
+        return lab, truth, told
 
     @torch.no_grad()
     def picture(self, seen: Seen) -> Picture | None:
         """Return pictures, their lightness, and that with the likeliest colours."""
         lab, _, told = self._answer(seen)
         mean, std = seen.scale
-        ab = self.bins[told.argmax(1)].movedim(-1, 1)
+        ab = F.interpolate(self.bins[told.argmax(1)].movedim(-1, 1), lab.shape[2:], mode="nearest")
         grey = (lab[:, :1] / 100).expand(-1, 3, -1, -1)
         painted = (to_colours(torch.cat([lab[:, :1], ab], 1)) - mean) / std
         tiles = [seen.views[:, 0].float(), (grey - mean) / std, painted]
         figures = {k: float(v) for k, v in self.loss(seen).parts.items()}
         return Picture(("picture", "lightness", "coloured"), torch.stack(tiles, 1), (), figures)
+
+
+def counts(codes: Tensor, many: int) -> Tensor:
+    """Return each sample's share of every code, ``[N, many]``, of codes ``[N, ...]``."""
+    flat = codes.flatten(1)
+    place = flat + many * torch.arange(len(flat), device=flat.device)[:, None]
+    found = torch.bincount(place.flatten(), minlength=many * len(flat))
+    return found.view(len(flat), many) / flat.shape[1]
 
 
 def rare(share: Tensor, rebalance: float) -> Tensor:

@@ -46,6 +46,10 @@ class DINO(Pairs):
         entropy = -(sharp * sharp.clamp_min(1e-12).log()).sum(2).mean()
         return Loss(total, {"teacher_entropy": entropy}, equal)
 
+    def encoders(self) -> list[Encoder]:
+        """Return the encoder and its slow copy."""
+        return [self.encoder, self.slow]
+
     def after_step(self, progress: float) -> None:
         """Move the teacher, ever more slowly, and the centre of its outputs."""
         share = momentum(self.config.momentum, progress)

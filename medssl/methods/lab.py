@@ -16,6 +16,8 @@ TO_XYZ = torch.tensor(
 )
 WHITE = torch.tensor([0.950456, 1.0, 1.088754])
 KNEE = 6 / 29
+GRID = 31
+"""Bins along a and b that may be asked for, the middle one at 0."""
 
 
 def to_lab(colours: Tensor) -> Tensor:
@@ -55,7 +57,16 @@ def gamut() -> Tensor:
 
 
 def nearest(ab: Tensor, bins: Tensor) -> Tensor:
-    """Return the number of the nearest bin of ``[N, 2, ...]``, int64 ``[N, ...]``."""
+    """Return the number of the nearest bin of ``[N, 2, ...]``, int64 ``[N, ...]``.
+
+    By the grid that the bins lie on; a colour beside the gamut is compared with all of them.
+    """
     flat = ab.movedim(1, -1).reshape(-1, 2)
-    found: Tensor = torch.cdist(flat, bins.to(flat)).argmin(1)
+    number = torch.full((GRID, GRID), -1, dtype=torch.int64, device=ab.device)
+    at = (bins / STEP).round().long().to(ab.device) + GRID // 2
+    number[at[:, 0], at[:, 1]] = torch.arange(len(bins), device=ab.device)
+    place = ((flat / STEP).round().long() + GRID // 2).clamp(0, GRID - 1)
+    found = number[place[:, 0], place[:, 1]]
+    beside = found < 0
+    found[beside] = torch.cdist(flat[beside], bins.to(flat)).argmin(1)
     return found.view(len(ab), *ab.shape[2:])

@@ -21,8 +21,8 @@ class MAE(Method):
         inner = config.decoder_width
         pixels = encoder.channels * int(torch.tensor(self.tokens.patch).prod())
         self.decoder = PatchDecoder(encoder.width, pixels, inner=inner, blocks=config.decoder_depth)
-        self.hidden = nn.Parameter(torch.zeros(1, 1, inner))
-        nn.init.normal_(self.hidden, std=0.02)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, inner))
+        nn.init.normal_(self.mask_token, std=0.02)
         self.register_buffer("place", places(self.tokens.grid, inner), persistent=False)
         self.place: Tensor
 
@@ -44,10 +44,12 @@ class MAE(Method):
         chosen = order[:, :keep]
         shown = tokens[:, prefix:].gather(1, chosen[..., None].expand(-1, -1, tokens.shape[2]))
         found = self.tokens.run(torch.cat([tokens[:, :prefix], shown], 1))
-        seen_part = self.decoder.first(self.tokens.normalise(found))[:, prefix:]
-        whole = self.hidden.to(seen_part.dtype).expand(len(images), self.tokens.many, -1)
+        known = self.decoder.first(self.tokens.normalise(found))
+        whole = self.mask_token.to(known.dtype).expand(len(images), self.tokens.many, -1)
         where = chosen[..., None].expand(-1, -1, whole.shape[2])
-        told = self.decoder(whole.scatter(1, where, seen_part), self.place)
+        whole = whole.scatter(1, where, known[:, prefix:]) + self.place
+        # The decoder sees the class token too: it is what the encoder's features may be.
+        told = self.decoder(torch.cat([known[:, :prefix], whole], 1))[:, prefix:]
         return patches, hidden, told
 
     @torch.no_grad()

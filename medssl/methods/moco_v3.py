@@ -37,6 +37,10 @@ class MoCoV3(Pairs):
         equal = 4 * self.config.temperature * (~hidden).sum(1).float().log().mean()
         return Loss(total, {"z_std": spread(z.flatten(0, 1))}, equal)
 
+    def encoders(self) -> list[Encoder]:
+        """Return the encoder and its slow copy."""
+        return [self.encoder, self.slow]
+
     def after_step(self, progress: float) -> None:
         """Move the slow encoder, ever more slowly."""
         share = momentum(self.config.momentum, progress)

@@ -34,7 +34,7 @@ class NextSlice(Method):
     def _answer(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
         """Return slices, their neighbours and these as they are told."""
         now, later = seen.views[:, 0], seen.views[:, 1]
-        return now, later, self.decoder(self.encoder(now))
+        return now, later, now + self.decoder(self.encoder(now))
 
     @torch.no_grad()
     def picture(self, seen: Seen) -> Picture | None:

@@ -1,7 +1,6 @@
 """What tasks that paint a whole picture share."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from medssl.methods.gathered import full, gathered
@@ -40,22 +39,3 @@ def edge_error(told: Tensor, truth: Tensor) -> Tensor:
     pairs = zip(rises(full(told)), rises(full(truth)), strict=True)
     found = torch.stack([(a.abs() - b.abs()).abs().flatten(1).mean(1) for a, b in pairs])
     return gathered(found.mean(0)).mean()
-
-
-def take(images: Tensor, centre: Tensor, half: Tensor, side: int) -> Tensor:
-    """Cut a square (or cube) out of every image and bring it to a side.
-
-    Args:
-        images: ``[N, C, (D,) H, W]``.
-        centre: x, y(, z) from -1 to 1, ``[N, dims]``.
-        half: half the square's side in units of the half side, ``[N]``.
-        side: of the result, pixels.
-    """
-    n, dims = len(images), images.ndim - 2
-    theta = torch.zeros(n, dims, dims + 1, dtype=images.dtype, device=images.device)
-    theta[:, range(dims), range(dims)] = half.to(images.dtype)[:, None].expand(-1, dims)
-    theta[:, :, dims] = centre.to(images.dtype)
-    shape = [n, images.shape[1], *(side,) * dims]
-    with torch.autocast(images.device.type, enabled=False):
-        grid = F.affine_grid(theta, shape, align_corners=False)
-        return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

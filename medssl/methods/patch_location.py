@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from medssl.methods.base import Loss, Method, Picture, Seen
 from medssl.methods.gathered import full, gathered
-from medssl.methods.painting import take
 from medssl.models.encoder import Encoder
+from medssl.views.square import take
 
 CELL = 1 / 3
-SMALL = 0.1
-"""Least side of a down-sampled patch, share of its own (the authors' 10 of 96 pixels)."""
+COARSE = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
+"""Sides that a down-sampled patch may have, shares of its own (the authors: 10 to 95 of 96 pixels)."""
 
 
 class PatchLocation(Method):
@@ -22,8 +22,11 @@ class PatchLocation(Method):
 
     Against shortcuts: a gap between the cells, jitter inside them, some patches down-sampled, each
     with its own brightness and contrast, and of colours one channel kept. Patches are shares of the
-    side, which a store brings to the same number of pixels whatever its millimetres.
+    side, which a store brings to the same number of pixels whatever its millimetres; the letterbox,
+    whose bars would tell the place, is cut away first.
     """
+
+    squared = True
 
     def __init__(self, config: Any, encoder: Encoder) -> None:
         super().__init__(config, encoder)
@@ -54,7 +57,7 @@ class PatchLocation(Method):
         """Return pairs of patches ``[B, 2, C, (D,) H, W]`` and where the second lies, int64 ``[B]``."""
         images, dims = seen.views[:, 0], self.encoder.dims
         place = seen.choice(1, len(self.where))[:, 0]
-        drawn = seen.uniform(1 + 2 * (dims + 4))[:, 1:].reshape(-1, 2, dims + 4)
+        drawn = seen.uniform(1 + 2 * (dims + 5))[:, 1:].reshape(-1, 2, dims + 5)
         half = CELL * (1 - self.config.gap) * torch.ones(len(images), device=images.device)
         # Cells are thirds of the side; the jitter takes at most what the gap leaves free.
         free = 2 * CELL * self.config.gap / 2 * self.config.jitter
@@ -66,19 +69,21 @@ class PatchLocation(Method):
     def _disguised(self, pairs: Tensor, drawn: Tensor) -> Tensor:
         """Blur some patches, normalise each, change its tone, and keep one channel of colours."""
         flat, u = pairs.flatten(0, 1), drawn.flatten(0, 1)
-        chosen = (u[:, 0] < self.config.downsampled).nonzero()[:, 0]
-        for k in chosen.tolist():
-            share = SMALL + (1 - SMALL) * float(u[k, 1])
+        coarse = torch.where(
+            u[:, 0] < self.config.downsampled, (u[:, 1] * len(COARSE)).long(), len(COARSE)
+        )
+        for number, share in enumerate(COARSE):
+            here = coarse == number
             side = max(2, round(share * flat.shape[-1]))
-            small = F.interpolate(flat[k : k + 1], (side,) * (flat.ndim - 2), mode="area")
-            flat[k] = F.interpolate(small, flat.shape[2:], mode="nearest")[0]
+            small = F.interpolate(flat[here], (side,) * (flat.ndim - 2), mode="area")
+            flat[here] = F.interpolate(small, flat.shape[2:], mode="nearest")
         axes = tuple(range(1, flat.ndim))
         mean, spread = flat.mean(axes, keepdim=True), flat.std(axes, keepdim=True)
         flat = (flat - mean) / spread.clamp_min(1e-3)
         sign = (2 * u[:, 2:4] - 1).view(-1, 2, *(1,) * (flat.ndim - 1))
         flat = flat * (1 + self.config.tone * sign[:, 0]) + self.config.tone * sign[:, 1]
         if flat.shape[1] == 3:
-            kept = (u[:, 1] * 3).long().clamp(max=2)
+            kept = (u[:, 4] * 3).long().clamp(max=2)
             only = torch.zeros(len(flat), 3, device=flat.device).scatter(1, kept[:, None], 1.0)
             flat = flat * only.view(-1, 3, *(1,) * (flat.ndim - 2))
         back: Tensor = flat.view(pairs.shape).to(pairs.dtype)

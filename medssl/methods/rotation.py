@@ -9,17 +9,16 @@ from torch import Tensor, nn
 
 from medssl.methods.base import Loss, Method, Picture, Seen
 from medssl.methods.gathered import full, gathered
-from medssl.methods.painting import take
 from medssl.models.encoder import Encoder
-
-STILL = 1e-4
 
 
 class Rotation(Method):
     """Four classes of images; of volumes ten: as it is, and three turns in each of three planes.
 
-    The square inside the letterbox alone is turned: the place of the bars would give the answer.
+    The square inside the letterbox alone is shown: the place of the bars would give the answer.
     """
+
+    squared = True
 
     def __init__(self, config: Any, encoder: Encoder) -> None:
         super().__init__(config, encoder)
@@ -38,7 +37,7 @@ class Rotation(Method):
     def _answer(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
         """Return turned pictures, their turns and the logits."""
         turn = seen.choice(1, len(self.turns))[:, 0]
-        square = inside(seen.views[:, 0])
+        square = seen.views[:, 0]
         turned = torch.empty_like(square)
         for code, (quarter, plane) in enumerate(self.turns):
             here = turn == code
@@ -55,7 +54,7 @@ class Rotation(Method):
 
     @torch.no_grad()
     def picture(self, seen: Seen) -> Picture | None:
-        """Return pictures as they are and as they were turned, with the turn and the answer."""
+        """Return pictures before and after the turn, with the turn and the answer."""
         turned, turn, told = self._answer(seen)
         pairs = zip(turn.tolist(), told.argmax(1).tolist(), strict=True)
         words = tuple(f"turned by {self.name(a)}, told {self.name(b)}" for a, b in pairs)
@@ -65,29 +64,3 @@ class Rotation(Method):
             "chance": 1 / len(self.turns),
         }
         return Picture(("picture", "turned"), tiles, words, figures)
-
-
-def inside(images: Tensor) -> Tensor:
-    """Bring the middle square (or cube) of what holds something to the full side.
-
-    Lines at the border whose pixels are all alike hold nothing: letterbox bars, a black rim.
-
-    Args:
-        images: ``[N, C, (D,) H, W]``, all sides equal.
-    """
-    n, dims, side = len(images), images.ndim - 2, images.shape[-1]
-    low, high = [], []
-    for axis in range(2, 2 + dims):
-        others = [k for k in range(1, 2 + dims) if k != axis]
-        varied = (images.amax(others) - images.amin(others)) > STILL
-        at = torch.arange(side, device=images.device)
-        low.append(torch.where(varied, at, side).amin(1))
-        high.append(torch.where(varied, at + 1, 0).amax(1))
-    first, last = torch.stack(low[::-1], 1).float(), torch.stack(high[::-1], 1).float()
-    blank = (last <= first).any(1, keepdim=True)
-    first, last = torch.where(blank, 0.0, first), torch.where(blank, float(side), last)
-    if bool((last - first == side).all()):
-        return images
-    # Half a pixel less on either side: what lies beyond would shine through at the edge.
-    half = ((last - first).amin(1) - 1) / side
-    return take(images, (first + last) / side - 1, half, side).view(n, *images.shape[1:])

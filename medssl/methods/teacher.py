@@ -2,12 +2,15 @@
 
 import copy
 import math
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+T = TypeVar("T", bound=nn.Module)
 
-def copy_of(module: nn.Module) -> nn.Module:
+
+def copy_of(module: T) -> T:
     """Return a copy that no gradient changes."""
     twin = copy.deepcopy(module)
     for parameter in twin.parameters():

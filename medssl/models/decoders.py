@@ -1,5 +1,6 @@
 """From features back to pictures, and a judge of pictures; for images and for volumes."""
 
+import math
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class PictureDecoder(nn.Module):
             layers += [
                 nn.Upsample(size=(at,) * dims, mode="nearest"),
                 _conv(dims)(channels, fewer, 3, padding=1),
-                nn.GroupNorm(GROUPS, fewer),
+                nn.GroupNorm(math.gcd(GROUPS, fewer), fewer),
                 nn.ReLU(),
             ]
             channels = fewer

@@ -84,10 +84,8 @@ def build(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if "vit" not in config.name and (config.pool != "default" or config.patch is not None):
-            words = (
-                f"encoder.pool and encoder.patch are of vision transformers; {config.name} is none."
-            )
+        if (config.pool != "default" or config.patch is not None) and not _transformer(config.name):
+            words = f"encoder.pool and encoder.patch are of plain vision transformers; {config.name} is none."
             raise UsageError(words, "E-ENCODER")
         net, width = _volume_net(config, size) if volume else _image_net(config, size, channels)
     return Encoder(net, width, 3 if volume else 2, 1 if volume else channels, size)
@@ -102,10 +100,10 @@ def _image_net(config: EncoderConfig, size: int, channels: int) -> tuple[nn.Modu
     options: dict[str, Any] = {"in_chans": channels, "num_classes": 0, "pretrained": False}
     if config.norm == "group":
         options["norm_layer"] = _group_norm
-    if "vit" in config.name:
+    if "vit" in config.name or _transformer(config.name):
         options["img_size"] = size
         if config.pool == "mean":
-            options["global_pool"] = "avg"
+            options |= {"global_pool": "avg", "class_token": False}
         if config.patch is not None:
             options["patch_size"] = config.patch
         patch = config.patch or _patch_in(config.name)
@@ -125,6 +123,12 @@ def _image_net(config: EncoderConfig, size: int, channels: int) -> tuple[nn.Modu
     with torch.no_grad():
         width = net.eval()(torch.zeros(1, channels, size, size)).shape[1]
     return net.train(), int(width)
+
+
+def _transformer(name: str) -> bool:
+    """Return whether a name is of a plain vision transformer."""
+    known = timm.models.is_model_in_modules(name, ("vision_transformer", "deit"))
+    return (name.endswith("_3d") and name.startswith("vit")) or bool(known)
 
 
 def _patch_in(name: str) -> int | None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from medssl.errors import UsageError
+from medssl.models.volume_vit import VolumeViT
 
 
 def in_chunks(net: nn.Module, images: Tensor, chunk: int) -> Tensor:
@@ -29,13 +30,13 @@ def in_chunks(net: nn.Module, images: Tensor, chunk: int) -> Tensor:
     return torch.cat([recomputed(net, net, part) for part in torch.tensor_split(images, many)])
 
 
-def recomputed(net: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+def recomputed(net: nn.Module, forward: Callable[..., Any], *inputs: Any, **more: Any) -> Any:
     """Return ``forward(*inputs)``, keeping the inputs only; its statistics move once."""
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _still(net)
 
-    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts, **more)
 
 
 @contextmanager
@@ -63,8 +64,9 @@ def forget_blocks(net: nn.Module, name: str) -> None:
     """
     blocks = [
         block
-        for child in net.children()
-        if isinstance(child, nn.Sequential) and len(child) and any(True for _ in child.parameters())
+        for child in (net.vit if isinstance(net, VolumeViT) else net).children()
+        if isinstance(child, nn.Sequential | nn.ModuleList) and len(child)
+        if any(True for _ in child.parameters())
         for block in child
         if any(True for _ in block.children())  # a stem of single layers works in place
     ]
@@ -75,7 +77,7 @@ def forget_blocks(net: nn.Module, name: str) -> None:
         block.forward = functools.partial(_if_learning, block, block.forward)
 
 
-def _if_learning(block: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+def _if_learning(block: nn.Module, forward: Callable[..., Any], *inputs: Any, **more: Any) -> Any:
     if torch.is_grad_enabled():
-        return recomputed(block, forward, *inputs)
-    return forward(*inputs)
+        return recomputed(block, forward, *inputs, **more)
+    return forward(*inputs, **more)

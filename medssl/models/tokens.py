@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
@@ -29,7 +30,7 @@ class Tokens:
         """
         net: Any = encoder.net
         kind = type(net)
-        if issubclass(kind, VisionTransformer):
+        if issubclass(kind, VisionTransformer) and _plain(net):
             self.prefix = int(net.num_prefix_tokens)
             self.patch = tuple(int(p) for p in net.patch_embed.patch_size)
             self.grid = tuple(int(g) for g in net.patch_embed.grid_size)
@@ -40,7 +41,7 @@ class Tokens:
             self.grid = (many, many, many)
         else:
             words = (
-                f"{task} hides patches from a vision transformer, and {kind.__name__} has none. Set "
+                f"{task} hides patches from a plain vision transformer, and this {kind.__name__} is none. Set "
                 "encoder.name=vit_tiny_patch16_224 (or another timm vit), or vit_tiny_3d for volumes."
             )
             raise UsageError(words, "E-ENCODER")
@@ -98,6 +99,11 @@ class Tokens:
         return parts.permute(*order).reshape(n, channels, *sides)
 
 
+def _plain(net: Any) -> bool:
+    """Return whether a transformer cuts patches by itself and pools without weights of its own."""
+    return type(net.patch_embed) is PatchEmbed and net.attn_pool is None
+
+
 def places(grid: tuple[int, ...], width: int) -> Tensor:
     """Return fixed sines and cosines of every patch's place, ``[L, width]``.
 
@@ -120,10 +126,9 @@ class PatchDecoder(nn.Module):
         self.blocks = nn.ModuleList(Block(inner, max(1, inner // 32)) for _ in range(blocks))
         self.last = nn.Sequential(nn.LayerNorm(inner), nn.Linear(inner, pixels))
 
-    def forward(self, tokens: Tensor, place: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """Decode tokens that went through ``first``, at places ``[T, inner]``."""
-        tokens = tokens + place
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Decode tokens that went through ``first`` and know their places."""
         for block in self.blocks:
-            tokens = block(tokens, attn_mask=allowed)
+            tokens = block(tokens)
         found: Tensor = self.last(tokens)
         return found

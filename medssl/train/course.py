@@ -12,6 +12,7 @@ from medssl.config import PretrainConfig
 from medssl.methods.base import Method, Seen
 from medssl.store import STORED_MAX, Store
 from medssl.train.feed import Batch
+from medssl.views import square
 
 KEY_VIEW, SMALL_VIEW = 100, 50
 """Streams of the methods' own draws and of the small views, beyond those of the views."""
@@ -38,7 +39,8 @@ class Course:
 
 def see(batch: Batch, config: PretrainConfig, epoch: int, course: Course, method: Method) -> Seen:
     """Return what a method is shown of a batch; every number a function of (seed, epoch, place)."""
-    views = make_views(batch, config, epoch, course, method.views, aligned=method.aligned)
+    how = {"aligned": method.aligned, "squared": method.squared}
+    views = make_views(batch, config, epoch, course, method.views, **how)
     drawn = views_room.uniforms(config.seed, epoch, KEY_VIEW, batch.places)[:, :2]
     key = views_room.key(drawn).to(views.device, non_blocking=True)
     small = None
@@ -68,6 +70,7 @@ def make_views(
     count: int,
     *,
     aligned: bool = False,
+    squared: bool = False,
     first: int = 0,
 ) -> Tensor:
     """Return float ``[B, K, C, (D,) H, W]``, normalised: ``count`` views of every drawn image.
@@ -81,11 +84,13 @@ def make_views(
         course: with the normalisation.
         count: views of each image.
         aligned: augment all images of a sample alike.
+        squared: of the square inside the letterbox only.
         first: number of the first view's stream.
     """
     made = []
     for image in range(batch.images.shape[1]):
         pictures = batch.images[:, image].float().div_(STORED_MAX)
+        pictures = square.inside(pictures) if squared else pictures
         for view in range(count):
             number = first + view + (0 if aligned else image * count)
             u = views_room.uniforms(config.seed, epoch, number, batch.places)

@@ -42,7 +42,7 @@ def no_number(method: Method, views: Tensor, row: Tensor, step: int) -> Numerica
     which = bad[0] if bad[0].any() else bad[1]
     rows = sorted(set(row[which].flatten().tolist()))
     if not rows:
-        cause = "no picture of it alone is to blame. Lower optim.lr or raise method.temperature"
+        cause = f"no picture of it alone is to blame. {_remedy(method)}"
     else:
         shown = ", ".join(str(r) for r in rows[:8]) + (" ..." if len(rows) > 8 else "")
         part = "augmented pixels" if bad[0].any() else "features"
@@ -55,11 +55,16 @@ def no_number(method: Method, views: Tensor, row: Tensor, step: int) -> Numerica
     return NumericalStopError(words, "E-NONFINITE")
 
 
+def _remedy(method: Method) -> str:
+    warm = hasattr(method.config, "temperature")
+    return "Lower optim.lr" + (" or raise method.temperature" if warm else "")
+
+
 def collapsed(problem: str, folder: Path, healthy: str | None) -> NumericalStopError:
     """Return the error of a collapse, which points to the last checkpoint before it."""
     where = f"The last healthy checkpoint is {folder / healthy}" if healthy else "None was healthy"
     words = (
-        f"{problem} {where}. Start anew with a lower optim.lr or another method.temperature; "
+        f"{problem} {where}. Start anew with a lower optim.lr or other method settings; "
         "watch.collapse=false goes on regardless."
     )
     return NumericalStopError(words, "E-COLLAPSE")

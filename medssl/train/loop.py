@@ -305,7 +305,8 @@ def fit(method: Method, config: PretrainConfig, course: Course, setting: Setting
     with _quiet(), faults.told_plainly(module, config, world), listening(asked):
         # Chunks may differ in number between processes, and a norm that waits would wait for ever.
         if world.size > 1 and torch.cuda.is_available() and config.chunk is None:
-            synchronise(method.encoder)
+            for encoder in method.encoders():
+                synchronise(encoder)
         if config.compile:
             method.encoder.net.compile()
         _run(_trainer(config, course, world, state.step, _Keeper(setting, asked, state)), module)

@@ -74,7 +74,7 @@ def gather(
         raise NothingUsableError(f"{data}: no picture of a training patient.", "E-NOTHING")
     store.verify(rows[world.rank :: world.size])
     views.check(config.views, config.decode.channels, 3 if store.whole else 2)
-    if len(set(owner[rows])) < 2:
+    if config.method.alike and len(set(owner[rows])) < 2:
         words = f"{data}: one training patient; contrast needs at least two."
         raise NothingUsableError(words, "E-ONEPATIENT")
     if place is not None:

@@ -15,7 +15,7 @@ from medssl.errors import NumericalStopError
 from medssl.methods.base import Method
 
 REFERENCE_BATCH = 256
-UNDECAYED = ("cls_token", "pos_embed", "reg_token")
+UNDECAYED = ("cls_token", "pos_embed", "reg_token", "position_embeddings", "mask_token")
 
 
 def groups(

@@ -11,27 +11,36 @@ from medssl.formats.raster import png
 from medssl.methods.base import Method, Picture
 from medssl.models.embed import device
 from medssl.runs import Run
+from medssl.train.checkpoints import Note
 from medssl.train.course import Course, see
 from medssl.train.feed import Feed
 
-JUDGED, SHOWN = 256, 12
+JUDGED, SHOWN = 64, 12
 GAP, LARGEST = 2, 128
 FACTS, SHEET = "pretext.json", "pretext.png"
 
 
-def write(run: Run, method: Method, config: PretrainConfig, course: Course) -> None:
+def write(run: Run, method: Method, config: PretrainConfig, course: Course, note: Note) -> None:
     """Write ``pretext.png``, a row of tiles per picture, and ``pretext.json``, what they say.
 
     Shown are the first pictures of the first epoch, training patients all of them; figures are over
-    the first 256. The network is left as it was.
+    the first 64. A picture that cannot be made is a note: the encoder is saved already.
 
     Args:
         run: where.
         method: trained; its encoder the one that the run keeps.
         config: of the training.
         course: of the training.
+        note: takes a sentence for a person.
     """
-    picture = _answered(method, config, course)
+    try:
+        picture = _answered(method, config, course)
+    except (RuntimeError, MemoryError) as error:
+        words = (
+            f"{SHEET} was not written ({type(error).__name__}: not enough memory?); the encoder is."
+        )
+        note(f"{words} [W-PICTURE]")
+        return
     if picture is None:
         return
     tiles = picture.tiles[:SHOWN].float().cpu() * course.std + course.mean

@@ -95,8 +95,6 @@ def pretrain(
             if not world.first:
                 return run
             kept = observer.finish(start.encoder)
-            if config.log.pictures:
-                pretext.write(run, method, config, course)
         back = bool(kept.get("rolled_back"))
         card = _card(config, material, course, start, panel, source=out.name, back=back)
         summary |= {
@@ -110,6 +108,8 @@ def pretrain(
             **kept,
             **start.told,
         }
+        if config.log.pictures:
+            pretext.write(run, method, config, course, note)
     return runs.read(out)
 
 

@@ -1,17 +1,20 @@
 """Every method of the table through one door, on images and on volumes."""
 
 import copy
+import re
 
 import pytest
 import tasks
 import torch
 from tasks import make, settings
 
-from medssl.config import PretrainConfig
+from medssl.config import EncoderConfig, PretrainConfig
 from medssl.errors import UsageError
 from medssl.loading import validate
-from medssl.methods import METHODS
+from medssl.methods import METHODS, build_method
 from medssl.methods.base import Seen
+from medssl.models import thrift
+from medssl.models.encoder import build
 
 CASES = tasks.sensible()
 PAIRS = sorted(n for n in METHODS if settings(n).method.alike)
@@ -196,6 +199,74 @@ def test_rotation_refuses_pictures_without_an_upright():
     tree = {"method": {"name": "rotation"}, "views": {"flip_vertical": True}}
     with pytest.raises(UsageError, match="no upright"):
         validate(PretrainConfig, tree, "test")
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"method": {"name": "dino", "small_area": (0.9, 0.1)}}, "0 < low <= high"),
+        (
+            {"method": {"name": "dino", "small_views": 0, "small_area": (0.2, 0.3)}},
+            "small_views is 0",
+        ),
+        (
+            {"method": {"name": "simclr", "images": 2, "within_slices": 1, "bag": "study_id"}},
+            "leave out bag",
+        ),
+        ({"method": {"name": "mae"}, "chunk": 8}, "chunk and compile do nothing"),
+        ({"method": {"name": "aim"}, "compile": True}, "chunk and compile do nothing"),
+        (
+            {
+                "method": {"name": "colourisation"},
+                "decode": {"colour": "rgb"},
+                "views": {"hue_deg": 5, "grey_probability": 0.1},
+            },
+            "views.hue_deg, views.grey_probability would change",
+        ),
+        ({"method": {"name": "context_encoder", "reconstruction": 0.5}}, "loss=joint"),
+    ],
+)
+def test_settings_that_contradict_their_task_are_refused(tree, words):
+    with pytest.raises(UsageError, match=re.escape(words)):
+        validate(PretrainConfig, tree, "test")
+
+
+@pytest.mark.parametrize("width", [16, 48, 80, 144])
+def test_any_width_of_a_decoder(width):
+    method = make("denoising", decoder_width=width)
+    assert torch.isfinite(method.loss(tasks.batch(method)).total)
+
+
+@pytest.mark.parametrize(("name", "dims"), [("mae", 2), ("aim", 2), ("mae", 3)])
+def test_transformers_forget_their_blocks(name, dims):
+    method, twin = make(name, dims), make(name, dims)
+    thrift.forget_blocks(twin.encoder.net, name)
+    seen = tasks.batch(method)
+    for one in (method, twin):
+        one.loss(seen).total.backward()
+    for a, b in zip(method.parameters(), twin.parameters(), strict=True):
+        if a.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_the_class_token_is_trained():
+    """It is what the encoder's features are, unless they are the mean."""
+    method = make("mae")
+    kept = []
+    real = method.tokens.run
+    method.tokens.run = lambda tokens: kept.append(real(tokens)) or kept[0]
+    loss = method.loss(tasks.batch(method)).total
+    kept[0].retain_grad()
+    loss.backward()
+    assert float(kept[0].grad[:, 0].abs().sum()) > 0
+
+
+@pytest.mark.parametrize("net", ["vit_base_patch16_siglip_224", "vit_tiny_r_s16_p8_224"])
+def test_networks_with_more_than_patches_are_refused(net):
+    size = 32
+    encoder = build(EncoderConfig(name=net), size, whole=False, seed=0)
+    with pytest.raises(UsageError, match="plain vision transformer"):
+        build_method(settings("mae").method, encoder, 0)
 
 
 def test_colours_are_asked_for():

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,17 @@ from lightly.models.modules import MaskedVisionTransformerTIMM
 from lightly.models.utils import patchify, update_momentum
 from lightly.utils.scheduler import cosine_schedule
 
-from medssl.methods import aim, colourisation, dino, lab, mae, moco_v2, moco_v3, painting, rotation
+from medssl.config import PretrainConfig
+from medssl.loading import load
+from medssl.methods import aim, colourisation, dino, lab, mae, moco_v2, moco_v3, painting
 from medssl.methods.base import Seen
 from medssl.methods.pairs import negative_cosine
 from medssl.methods.slice_order import ORDERS
 from medssl.methods.teacher import copy_of, follow, momentum
 from medssl.models.tokens import places
+from medssl.train.course import see
+from medssl.train.feed import Batch
+from medssl.views.square import inside
 
 
 def unit(*shape, seed=0):
@@ -168,6 +174,27 @@ def test_dinos_centre_is_the_running_mean_of_the_teacher():
     method.loss(seen)
     method.after_step(0.0)
     torch.testing.assert_close(method.centre, 0.2 * out.mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_small_views_keep_less_and_are_smaller():
+    """Of a ramp, a crop of a share of the area spans the root of that share."""
+    off = "{crop_area: [1, 1], rotation_deg: 0, shift: 0, brightness: 0, contrast: 0, gamma: 0}"
+    config = load(
+        PretrainConfig,
+        Path("configs/pretrain/simclr-cxr.yaml"),
+        ("decode.size=32", f"views={off}"),
+    )
+    ramp = (torch.arange(32) * 2000).to(torch.int32).to(torch.uint16).expand(40, 1, 1, 32, 32)
+    batch = Batch(ramp, torch.arange(40), torch.arange(40)[:, None], slice(0, 40))
+    method = tasks.make("dino", small_area=(0.25, 0.36), small_views=3)
+    seen = see(batch, config, 0, Of(mean=0.0, std=1.0), method)
+    assert seen.views.shape == (40, 2, 1, 32, 32)
+    assert seen.small.shape == (40, 3, 1, 16, 16)
+    whole = seen.views[..., 0, -1] - seen.views[..., 0, 0]
+    part = (seen.small[..., 0, -1] - seen.small[..., 0, 0]) / whole.mean() * (31 / 32) / (15 / 16)
+    # A little less at the frame, where the ramp ends.
+    assert 0.42 < float(part.min()) < 0.53
+    assert 0.55 < float(part.max()) < 0.62
 
 
 # ---- patches -----------------------------------------------------------------------------------
@@ -395,9 +422,10 @@ def test_edges_by_loops():
 def test_a_copied_slice_has_no_skill():
     method = tasks.make("next_slice", edges=0.0)
     seen = tasks.batch(method)
-    method.decoder = torch.nn.Identity()
-    method.encoder = torch.nn.Identity()
-    loss = method.loss(seen)
+    for parameter in method.decoder.parameters():
+        torch.nn.init.zeros_(parameter)
+    with torch.no_grad():
+        loss = method.loss(seen)
     assert float(loss.parts["skill"]) == pytest.approx(0.0, abs=1e-6)
     wanted = float((seen.views[:, 0] - seen.views[:, 1]).abs().mean())
     assert float(loss.total) == pytest.approx(wanted, rel=1e-5)
@@ -421,25 +449,59 @@ def test_turns_are_numpys(dims):
         np.testing.assert_array_equal(turned[b, 0].numpy(), wanted)
 
 
-def test_letterbox_bars_do_not_tell_the_turn():
-    """Wherever the bars are, what is turned is the middle square of what lies between them."""
-    picture = 0.1 + F.interpolate(torch.rand(1, 1, 5, 5), (16, 16), mode="bilinear")
-    for axis, (low, high) in itertools.product((2, 3), ((4, 12), (2, 10), (6, 14))):
-        boxed = torch.zeros(1, 1, 16, 16)
-        part = [slice(None)] * 4
-        part[axis] = slice(low, high)
-        boxed[tuple(part)] = picture[tuple(part)]
-        bright = torch.ones(1, 1, 16, 16)
-        bright[tuple(part)] = picture[tuple(part)]
-        got = rotation.inside(boxed)
-        torch.testing.assert_close(got, rotation.inside(bright), atol=1e-5, rtol=1e-5)
-        middle = [slice(None), slice(None), slice(4, 12), slice(4, 12)]
-        middle[axis] = slice(low, high)
-        wanted = F.interpolate(boxed[tuple(middle)], (16, 16), mode="bilinear")
-        likeness = torch.corrcoef(torch.stack([got.flatten(), wanted.flatten()]))[0, 1]
-        assert float(likeness) > 0.9
+def letterboxed(n, side, bar, seed=0):
+    """Smooth random pictures between bars above and below, uint16 as stored."""
+    stream = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(n, 1, 6, 6, generator=stream)
+    pictures = 0.3 + 0.7 * F.interpolate(coarse, (side, side), mode="bilinear")
+    if bar:
+        pictures[:, :, :bar] = pictures[:, :, -bar:] = 0
+    return (pictures * 65535).round().to(torch.int32).to(torch.uint16)[:, None]
+
+
+@pytest.mark.parametrize("bar", [0, 6, 10])
+def test_the_letterbox_tells_neither_turn_nor_place(bar):
+    """After the house's own views: neither the rim of a turned picture nor one patch gives it away."""
+    config = load(PretrainConfig, Path("configs/pretrain/simclr-cxr.yaml"), ("decode.size=32",))
+    course = Of(mean=0.5, std=0.25)
+    batch = Batch(
+        letterboxed(600, 32, bar), torch.arange(600), torch.arange(600)[:, None], slice(0, 600)
+    )
+    method = tasks.make("rotation")
+    seen = see(batch, config, 0, course, method)
+    turned, turn, _ = method._answer(seen)
+    rim = [turned[:, 0, :2].mean((1, 2)) + turned[:, 0, -2:].mean((1, 2)),
+           turned[:, 0, :, :2].mean((1, 2)) + turned[:, 0, :, -2:].mean((1, 2))]  # fmt: skip
+    told = ((rim[0] < rim[1]) == (turn % 2 == 0)).float().mean()
+    assert abs(float(told) - 0.5) < 0.08
+    method = tasks.make("patch_location", downsampled=0.0, tone=0.0)
+    method._disguised = lambda pairs, drawn: pairs
+    pairs, place = method.patches(see(batch, config, 0, course, method))
+    second = pairs[:, 1, 0]
+    # A bar would darken the outer half of a patch above or below.
+    step = second[:, :16].mean((1, 2)) - second[:, 16:].mean((1, 2))
+    above, below = (method.where[place][:, 0] == k for k in (-1, 1))
+    spread = float(step.std())
+    assert abs(float(step[above].mean() - step[below].mean())) < 0.35 * spread
+
+
+def test_a_square_is_cut_out_of_every_picture_by_itself():
+    plain = torch.rand(3, 1, 16, 16)
+    boxed = plain.clone()
+    boxed[1, :, :4] = boxed[1, :, 12:] = 0
+    got = inside(boxed)
+    assert torch.equal(got[0], plain[0])
+    assert torch.equal(got[2], plain[2])
+    bright = boxed.clone()
+    bright[1, :, :4] = bright[1, :, 12:] = 1
+    torch.testing.assert_close(inside(bright)[1], got[1], atol=1e-5, rtol=1e-5)
+    wanted = F.interpolate(plain[1:2, :, 4:12, 4:12], (16, 16), mode="bilinear")[0]
+    assert float(torch.corrcoef(torch.stack([got[1].flatten(), wanted.flatten()]))[0, 1]) > 0.75
     blank = torch.zeros(2, 1, 16, 16)
-    torch.testing.assert_close(rotation.inside(blank), blank)
+    assert torch.equal(inside(blank), blank)
+    volume = torch.rand(1, 1, 8, 8, 8)
+    volume[:, :, :2] = 0
+    assert inside(volume).amin() > 0
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -525,11 +587,18 @@ def test_lab_and_back():
 def test_bins_of_the_gamut():
     bins = lab.gamut()
     assert 200 < len(bins) < 330  # the paper's gamut has 313, with a margin
-    ab = torch.rand(2, 2, 3, 4) * 100 - 50
+    ab = torch.rand(2, 2, 3, 4) * 260 - 130  # some beside the gamut
     got = lab.nearest(ab, bins)
     for n, i, j in itertools.product(range(2), range(3), range(4)):
         apart = [float(((ab[n, :, i, j] - b) ** 2).sum()) for b in bins]
         assert apart[int(got[n, i, j])] == pytest.approx(min(apart))
+
+
+def test_counts_of_codes_by_loops():
+    codes = torch.randint(0, 5, (3, 4, 2))
+    got = colourisation.counts(codes, 5)
+    for n, k in itertools.product(range(3), range(5)):
+        assert float(got[n, k]) == pytest.approx(float((codes[n] == k).float().mean()))
 
 
 def test_rare_colours_weigh_more():

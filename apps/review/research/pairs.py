@@ -53,7 +53,7 @@ def show(desk: frame.Desk) -> None:
         return
     epoch = int(st.number_input(text.EPOCH, 0, 100_000, 0, key="pairs_epoch"))
     label = _labels(entry, store)
-    drawn = _policy(config, store, rows, epoch)
+    drawn = _policy(entry, config, store, rows, epoch)
     if drawn is not None:
         _anchors(config, store, drawn, epoch, label)
     _shares(config, store, rows, epoch, label)
@@ -99,7 +99,10 @@ def _method(name: str, *, single: bool) -> MethodConfig:
 
 
 def _own(config: PretrainConfig) -> str:
+    """Return the run's own policy; a task of slices in a row has none of these."""
     method = config.method
+    if method.drawn in {"neighbours", "triples"}:
+        return ""
     paired = isinstance(method, PairSettings) and method.drawn == "pairs"
     return method.bag if paired else "simclr"
 
@@ -110,22 +113,39 @@ def _policy_name(own: str, name: str) -> str:
 
 
 def _policy(
-    config: PretrainConfig, store: Store, rows: npt.NDArray[np.int64], epoch: int
+    entry: records.Entry,
+    config: PretrainConfig,
+    store: Store,
+    rows: npt.NDArray[np.int64],
+    epoch: int,
 ) -> draw.Plan | None:
+    if config.method.drawn in {"neighbours", "triples"}:
+        st.info(text.OF_SLICES.format(task=frame.escape(config.method.name)))
     own = _own(config)
     names = list(text.POLICIES)
     picked = st.selectbox(
         text.POLICY,
         names,
-        index=names.index(own),
+        index=names.index(own) if own else 0,
         format_func=partial(_policy_name, own),
         key=f"pairs_policy_{own}",
     )
     whole = getattr(config.method, "single_images", True)
     single = st.checkbox(text.SINGLE, whole, key="pairs_single", disabled=picked == "simclr")
     method = _method(picked, single=single)
+    if picked == own and own != "simclr":
+        # The run's own settings: near slices only, another series only.
+        method = config.method.model_copy(update={"single_images": single})
     try:
-        return preview.plan(store, rows, method, seed=config.seed, epoch=epoch, batch=config.batch)
+        return preview.plan(
+            store,
+            rows,
+            method,
+            seed=config.seed,
+            epoch=epoch,
+            batch=config.batch,
+            cohort=entry.cohort,
+        )
     except MedsslError as error:
         told.trouble(error)
         return None
