@@ -1,6 +1,7 @@
 """Every method of the table through one door, on images and on volumes."""
 
 import copy
+import math
 import re
 
 import pytest
@@ -167,6 +168,22 @@ def test_images_of_one_patient_are_never_negatives(name, images):
     plain = make(name, images=images, mask_same_patient=False)
     tasks.step(plain, seen, torch.optim.SGD(plain.head.parameters(), lr=0.0))
     assert float(plain.loss(seen).total.detach()) > 0.1
+
+
+@pytest.mark.parametrize("name", ["moco_v2", "moco_v3", "byol", "dino"])
+def test_slow_encoders_follow(name):
+    """Encoder and head alike move by the same share of the way to the student."""
+    method = make(name, momentum=0.7)
+    with torch.no_grad():
+        for parameter in [*method.encoder.parameters(), *method.head.parameters()]:
+            parameter.add_(0.1)
+    before = copy.deepcopy(method.state_dict())
+    method.after_step(0.25)
+    share = 0.7 if name == "moco_v2" else 1 - 0.3 * (math.cos(math.pi * 0.25) + 1) / 2
+    for slow, fast in (("slow", "encoder"), ("slow_head", "head")):
+        for key, parameter in getattr(method, slow).named_parameters():
+            old, new = before[f"{slow}.{key}"], before[f"{fast}.{key}"]
+            torch.testing.assert_close(parameter, share * old + (1 - share) * new)
 
 
 def test_every_task_has_its_picture(case):

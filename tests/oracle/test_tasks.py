@@ -552,10 +552,11 @@ def test_three_slices_are_in_order_where_the_middle_one_is():
         assert sorted(order) == [0, 1, 2]
         assert (order[1] == 1) == (code < half)
     method = tasks.make("slice_order")
-    seen = tasks.batch(method)
-    numbers = torch.arange(3.0).view(1, 3, 1, 1, 1).expand(8, 3, 1, 32, 32).clone()
+    seen = tasks.batch(method, bag=list(range(60)))
+    numbers = torch.arange(3.0).view(1, 3, 1, 1, 1).expand(60, 3, 1, 32, 32).clone()
     laid, in_order, _ = method._answer(Seen(numbers, seen.bag, seen.key))
-    for b in range(8):
+    assert len({tuple(r) for r in laid[:, :, 0, 0, 0].tolist()}) == 6
+    for b in range(60):
         assert bool(in_order[b]) == (float(laid[b, 1].mean()) == 1.0)
 
 
