@@ -86,8 +86,16 @@ def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
         for one in models:
             if part in one.model_fields:
                 following += _models_in(one.model_fields[part].annotation)
+            elif part in _tags(one):
+                following.append(one)
         models = following or models
     return sorted({name for one in models for name in one.model_fields})
+
+
+def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    """Return what a member of a tagged union is called."""
+    name = model.model_fields.get("name")
+    return tuple(getattr(name.annotation, "__args__", ())) if name is not None else ()
 
 
 def _nested(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

@@ -33,6 +33,9 @@ def test_all_problems_at_once_with_the_nearest_name():
 def test_misspelt_method_lists_the_table():
     assert "did you mean 'simclr'" in refuse(room.PretrainConfig, {"method": {"name": "simcl"}})
     inner = refuse(room.PretrainConfig, {"method": {"name": "simclr"}, "tempreature": 0.1})
+    other = refuse(room.PretrainConfig, {"method": {"name": "byol", "temperature": 0.2}})
+    assert "method.byol.temperature: unknown setting" in other
+    assert "did you mean" not in other  # another task's setting is no help
     assert "did you mean 'method.temperature'" in inner
     assert "see --settings" in refuse(room.PretrainConfig, {"method": {"name": "simclr"}, "zzz": 1})
     assert "required" in refuse(room.PretrainConfig, {"method": {}})
