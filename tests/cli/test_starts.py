@@ -1,16 +1,18 @@
 """Several starts on the same labels: one command, its tables, and what a stop or a failure leaves."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import ok
 from safetensors.torch import load_file, save_file
 
 from medssl.cli import main
 from medssl.errors import NumericalStopError
-from medssl.finetune import grid
+from medssl.finetune import grid, modes
 
 WORDS = ["configs/finetune/probe.yaml", "target=finding", "budgets=[20, 100]", "seeds=2",
          "resamples=100", "modes=[linear, ridge, knn]"]  # fmt: skip
@@ -206,3 +208,21 @@ def test_names(cohorts, simclr_run, tmp_path, capsys, encoders, words):
 def test_nothing_to_keep_is_refused_first(cohorts, simclr_run, tmp_path, capsys):
     assert finetune(cohorts, tmp_path / "run", [simclr_run], "modes=[knn]") == 2
     assert "add linear or ridge" in capsys.readouterr().err
+
+
+def test_draws_that_agree_are_fitted_once(cohorts, simclr_run, tmp_path, monkeypatch):
+    """All labels are the same labels whatever the draw; each draw has its cell, and scores alike."""
+    fitted = []
+    real = modes.MODES["linear"]
+    monkeypatch.setitem(
+        modes.MODES, "linear", lambda given: fitted.append(given.plan) or real(given)
+    )
+    out = tmp_path / "run"
+    words = ["target=kind", "budgets=[50, 100]", "seeds=3", "modes=[linear]", "resamples=100"]
+    base = ["--encoder", simclr_run, "--data", cohorts / "hospital_a", "--out", out]
+    ok("finetune", "configs/finetune/probe.yaml", *words, *base)
+    many = Counter((p.start.name, p.budget) for p in fitted)
+    assert {n for (_, budget), n in many.items() if budget == 100} == {1}
+    assert {n for (_, budget), n in many.items() if budget == 50} == {3}
+    table = pq.read_table(out / "predictions.parquet", filters=[("budget", "==", 100.0)])
+    assert set(table.column("seed").to_pylist()) == {0, 1, 2}
