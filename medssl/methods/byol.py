@@ -6,7 +6,7 @@ import torch
 
 from medssl.methods.base import Loss, Seen
 from medssl.methods.pairs import Pairs, each, everyones, negative_cosine, spread
-from medssl.methods.teacher import copy_of, follow, momentum
+from medssl.methods.teacher import copy_of, follow_both, momentum
 from medssl.models.encoder import Encoder
 from medssl.models.heads import byol_projection, prediction
 
@@ -35,6 +35,4 @@ class BYOL(Pairs):
 
     def after_step(self, progress: float) -> None:
         """Move the slow encoder, ever more slowly."""
-        share = momentum(self.config.momentum, progress)
-        follow(self.slow, self.encoder, share)
-        follow(self.slow_head, self.head, share)
+        follow_both(self, momentum(self.config.momentum, progress))

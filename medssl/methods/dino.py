@@ -10,7 +10,7 @@ from torch import Tensor
 from medssl.methods.base import Loss, Seen
 from medssl.methods.gathered import full
 from medssl.methods.pairs import Pairs, each, everyones
-from medssl.methods.teacher import copy_of, follow, momentum
+from medssl.methods.teacher import copy_of, follow_both, momentum
 from medssl.models.encoder import Encoder
 from medssl.models.heads import Prototypes
 
@@ -52,9 +52,7 @@ class DINO(Pairs):
 
     def after_step(self, progress: float) -> None:
         """Move the teacher, ever more slowly, and the centre of its outputs."""
-        share = momentum(self.config.momentum, progress)
-        follow(self.slow, self.encoder, share)
-        follow(self.slow_head, self.head, share)
+        follow_both(self, momentum(self.config.momentum, progress))
         for mean in self.fresh:
             self.centre.lerp_(mean.to(self.centre.dtype), 1 - self.config.centre_momentum)
         self.fresh.clear()

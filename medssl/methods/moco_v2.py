@@ -9,7 +9,7 @@ from torch import Tensor
 from medssl.methods.base import Loss, Seen
 from medssl.methods.gathered import full, gathered
 from medssl.methods.pairs import Pairs, each, everyones, spread
-from medssl.methods.teacher import copy_of, follow
+from medssl.methods.teacher import copy_of, follow_both
 from medssl.models.encoder import Encoder
 from medssl.models.heads import moco_projection
 
@@ -64,8 +64,7 @@ class MoCoV2(Pairs):
     def after_step(self, progress: float) -> None:
         """Move the slow encoder, and put the newest keys into the queue over the oldest."""
         del progress
-        follow(self.slow, self.encoder, self.config.momentum)
-        follow(self.slow_head, self.head, self.config.momentum)
+        follow_both(self, self.config.momentum)
         for every, codes in self.fresh:
             keys, bag = every[-len(self.queue) :], codes[-len(self.queue) :]
             where = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.queue)

@@ -9,7 +9,7 @@ from torch import Tensor
 from medssl.methods.base import Loss, Seen
 from medssl.methods.gathered import full, gathered
 from medssl.methods.pairs import Pairs, each, everyones, spread
-from medssl.methods.teacher import copy_of, follow, momentum
+from medssl.methods.teacher import copy_of, follow_both, momentum
 from medssl.models.encoder import Encoder
 from medssl.models.heads import moco_projection, prediction
 
@@ -43,9 +43,7 @@ class MoCoV3(Pairs):
 
     def after_step(self, progress: float) -> None:
         """Move the slow encoder, ever more slowly."""
-        share = momentum(self.config.momentum, progress)
-        follow(self.slow, self.encoder, share)
-        follow(self.slow_head, self.head, share)
+        follow_both(self, momentum(self.config.momentum, progress))
 
 
 def hidden_keys(bag: Tensor, *, mask: bool) -> Tensor:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -36,3 +36,9 @@ def follow(teacher: nn.Module, student: nn.Module, share: float) -> None:
     """
     for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
         old.lerp_(new.detach().to(old.dtype), 1 - share)
+
+
+def follow_both(method: Any, share: float) -> None:
+    """Move a method's slow encoder and its slow head; see ``follow``."""
+    follow(method.slow, method.encoder, share)
+    follow(method.slow_head, method.head, share)
