@@ -11,6 +11,7 @@ from PIL import Image
 
 from medssl.cli import main
 from medssl.models import weights
+from medssl.train import pretext
 
 SHORT = ("batch=8", "precision=32", "duration={steps: 2}", "watch={every: 1, pictures: 16}")
 
@@ -104,3 +105,18 @@ def test_a_task_of_slices_says_what_it_needs(stores, tmp_path, capsys):
     words = [*words[1:], *SHORT, "--data", str(stores / "images"), "--out", str(tmp_path / "x")]
     assert main(["pretrain", str(config), *words]) == 3
     assert "volumes decoded as slices" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_picture_that_fails_costs_no_encoder(stores, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(pretext, "_answered", fail)
+    config = tmp_path / "task.yaml"
+    config.write_text("method: {name: rotation}\n")
+    words, cohort = words_of("rotation", 2)
+    out = tmp_path / "run"
+    ok("pretrain", config, *words, *SHORT, "--data", stores / cohort, "--out", out)
+    assert json.loads((out / "run.json").read_text())["status"] == "done"
+    assert weights.load_encoder(out)
+    assert "W-PICTURE" in "".join(capsys.readouterr())
