@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medssl.methods.base import Loss, Method, Picture, Seen
-from medssl.methods.gathered import full, gathered
+from medssl.methods.classes import classified
 from medssl.models.encoder import Encoder
 from medssl.views.square import take
 
@@ -42,10 +42,7 @@ class PatchLocation(Method):
     def loss(self, seen: Seen) -> Loss:
         """Return the cross entropy of the place, and how often it is told."""
         _, place, told = self._answer(seen)
-        each = F.cross_entropy(full(told), place, reduction="none")
-        right = (told.argmax(1) == place).float()
-        total, share = gathered(torch.stack([each, right], 1)).mean(0)
-        return Loss(total, {"accuracy": share.detach()})
+        return classified(told, place)
 
     def _answer(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
         """Return the pairs ``[B, 2, C, (D,) H, W]``, their places and the logits."""

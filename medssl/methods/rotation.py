@@ -4,11 +4,10 @@ import itertools
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medssl.methods.base import Loss, Method, Picture, Seen
-from medssl.methods.gathered import full, gathered
+from medssl.methods.classes import classified
 from medssl.models.encoder import Encoder
 
 
@@ -29,10 +28,7 @@ class Rotation(Method):
     def loss(self, seen: Seen) -> Loss:
         """Return the cross entropy of the turn, and how often it is told."""
         _, turn, told = self._answer(seen)
-        each = F.cross_entropy(full(told), turn, reduction="none")
-        right = (told.argmax(1) == turn).float()
-        total, share = gathered(torch.stack([each, right], 1)).mean(0)
-        return Loss(total, {"accuracy": share.detach()})
+        return classified(told, turn)
 
     def _answer(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
         """Return turned pictures, their turns and the logits."""

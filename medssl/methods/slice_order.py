@@ -3,11 +3,10 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medssl.methods.base import Loss, Method, Picture, Seen
-from medssl.methods.gathered import full, gathered
+from medssl.methods.classes import classified
 from medssl.models.encoder import Encoder
 
 ORDERS = torch.tensor(
@@ -34,10 +33,7 @@ class SliceOrder(Method):
     def loss(self, seen: Seen) -> Loss:
         """Return the cross entropy of in order or not, and how often it is told."""
         _, sorted_, told = self._answer(seen)
-        each = F.cross_entropy(full(told), sorted_, reduction="none")
-        right = (told.argmax(1) == sorted_).float()
-        total, share = gathered(torch.stack([each, right], 1)).mean(0)
-        return Loss(total, {"accuracy": share.detach()})
+        return classified(told, sorted_)
 
     def _answer(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
         """Return slices as laid out ``[B, 3, C, H, W]``, whether in order, and the logits."""
